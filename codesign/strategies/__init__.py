@@ -1,0 +1,1 @@
+"""Search strategies: ask for codes, tell their losses."""

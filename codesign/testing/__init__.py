@@ -1,0 +1,1 @@
+"""Conformance kits for spaces, simulators and strategies: run them on your own."""

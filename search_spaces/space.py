@@ -1,0 +1,105 @@
+"""What every search space offers, with the parts that follow from its choices written once.
+
+A candidate is a row of an integer array of shape (n, d): column = decision, value = index of the option taken.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search_spaces.ops import IntArray, OpTable
+
+Genotype = dict[str, object]
+"""A candidate as readable, JSON-able data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One decision: its name and the options it picks from."""
+
+    name: str
+    options: tuple[int | float | str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.options:
+            raise ValueError(f"choice {self.name!r} has no options")
+        if len(set(self.options)) != len(self.options):
+            raise ValueError(f"choice {self.name!r} lists an option twice: {self.options}")
+
+
+class SearchSpace(Protocol):
+    """A set of candidates. Subclass it: only `choices`, `decode` and `encode` must be given."""
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """The decisions, one per column."""
+        ...
+
+    def decode(self, code: IntArray) -> Genotype:
+        """The genotype of one candidate, shape (d,)."""
+        ...
+
+    def encode(self, genotype: Mapping[str, object]) -> IntArray:
+        """The code of a genotype, shape (d,). Raises ValueError if the space does not hold it."""
+        ...
+
+    @property
+    def n_options(self) -> IntArray:
+        """Number of options of each decision, shape (d,)."""
+        return np.array([len(choice.options) for choice in self.choices], dtype=np.int64)
+
+    @property
+    def size(self) -> int:
+        """Exact number of codes (before equal networks are merged)."""
+        return math.prod(len(choice.options) for choice in self.choices)
+
+    def sample(self, n: int, rng: np.random.Generator) -> IntArray:
+        """`n` codes drawn uniformly, shape (n, d)."""
+        options = self.n_options
+        return rng.integers(0, options, size=(n, len(options)), dtype=np.int64)
+
+    def mutate(self, codes: IntArray, rng: np.random.Generator) -> IntArray:
+        """A copy of each code with one decision changed to another option, shape (n, d)."""
+        options = self.n_options
+        free = np.flatnonzero(options > 1)
+        result = codes.copy()
+        if len(free) == 0 or len(codes) == 0:
+            return result
+        rows = np.arange(len(codes))
+        columns = free[rng.integers(0, len(free), size=len(codes))]
+        step = rng.integers(1, options[columns])
+        result[rows, columns] = (result[rows, columns] + step) % options[columns]
+        return result
+
+    def crossover(self, first: IntArray, second: IntArray, rng: np.random.Generator) -> IntArray:
+        """Uniform crossover: each decision from either parent, shape (n, d)."""
+        take_first: NDArray[np.bool_] = rng.random(first.shape) < 0.5
+        return np.where(take_first, first, second)
+
+    def valid(self, codes: IntArray) -> NDArray[np.bool_]:
+        """Whether each row is a code of this space, shape (n,)."""
+        if codes.ndim != 2 or codes.shape[1] != len(self.choices):
+            raise ValueError(f"codes have shape {codes.shape}, expected (n, {len(self.choices)})")
+        return np.asarray(((codes >= 0) & (codes < self.n_options)).all(axis=1))
+
+    def canonical(self, codes: IntArray) -> IntArray:
+        """The one row that stands for each candidate: equal candidates get equal rows, shape (n, d)."""
+        return codes.copy()
+
+
+class NetworkSpace(SearchSpace, Protocol):
+    """A space of networks: it also knows their ops, without torch."""
+
+    def ops(self, codes: IntArray) -> OpTable:
+        """Ops of a batch of candidates, shape (n, d), vectorised over candidates."""
+        ...
+
+    def build(self, code: IntArray) -> object:
+        """The `torch.nn.Module` of one candidate, shape (d,), randomly initialised; input (batch, C, H, W)."""
+        ...
