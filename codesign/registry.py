@@ -25,6 +25,18 @@ def names(kind: Kind) -> list[str]:
     return sorted(_table(kind, entry_points(group=f"codesign.{kind}")))
 
 
+def resolve(kind: Kind, name: str, key: str = "type") -> str:
+    """The full id for a name: a bare name means its newest version. Raises InputError if it is unknown."""
+    table = _table(kind, entry_points(group=f"codesign.{kind}"))
+    if name in table or ":" in name:
+        return name
+    versions = {int(m["version"]): full for full in table if (m := _VERSION.match(full)) and m["name"] == name}
+    if not versions:
+        bare = {(m["name"] if (m := _VERSION.match(full)) else full) for full in table}
+        raise InputError.about(key, name, sorted(bare))
+    return versions[max(versions)]
+
+
 def lookup(kind: Kind, name: str, key: str = "type") -> type:
     """The class registered under a name.
 
@@ -36,16 +48,10 @@ def lookup(kind: Kind, name: str, key: str = "type") -> type:
     Raises:
         InputError: the name is unknown (the nearest is suggested), claimed twice, or its module does not load.
     """
-    if ":" in name:
-        return _load(EntryPoint(name=name, value=name, group=f"codesign.{kind}"), key)
-    table = _table(kind, entry_points(group=f"codesign.{kind}"))
-    if name not in table:
-        versions = {int(m["version"]): full for full in table if (m := _VERSION.match(full)) and m["name"] == name}
-        if not versions:
-            bare = {(m["name"] if (m := _VERSION.match(full)) else full) for full in table}
-            raise InputError.about(key, name, sorted(bare))
-        name = versions[max(versions)]
-    return _load(table[name], key)
+    full = resolve(kind, name, key)
+    if ":" in full:
+        return _load(EntryPoint(name=full, value=full, group=f"codesign.{kind}"), key)
+    return _load(_table(kind, entry_points(group=f"codesign.{kind}"))[full], key)
 
 
 def _table(kind: Kind, found: Iterable[EntryPoint]) -> dict[str, EntryPoint]:
@@ -53,7 +59,9 @@ def _table(kind: Kind, found: Iterable[EntryPoint]) -> dict[str, EntryPoint]:
     for point in found:
         other = table.setdefault(point.name, point)
         if other.value != point.value:
-            raise InputError(f"two packages register {kind} {point.name!r}: {other.value} and {point.value}; remove one")
+            raise InputError(
+                f"two packages register {kind} {point.name!r}: {other.value} and {point.value}; remove one"
+            )
     return table
 
 

@@ -1,0 +1,231 @@
+"""From a job to its parts: space, evaluators, objectives, strategy. Everything that can be wrong is found here.
+
+Nothing here trains, starts Ray or writes; torch is not loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codesign.context import Context, Reader
+from codesign.cost import CostEvaluator
+from codesign.cost import Target as CostTarget
+from codesign.cost_only import CostOnly, Simulated
+from codesign.errors import BudgetError, InputError
+from codesign.expressions import parse_budget
+from codesign.job import Job, Target
+from codesign.joint import JointSpace
+from codesign.measure import MeasuredLatency
+from codesign.objectives import Objective, Objectives
+from codesign.plugins import check_options, make, options_class
+from codesign.registry import lookup, names, resolve
+from codesign.strategies.strategy import Strategy
+from codesign.trial import Evaluator
+from search_spaces.space import NetworkSpace, SearchSpace
+from simulators.accelerator import Preset, load_preset
+
+MEASURED = "onnxruntime"
+"""The target type that times candidates on this machine instead of simulating them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of a job, checked and put together."""
+
+    job: Job
+    context: Context
+    space: SearchSpace
+    objectives: Objectives
+    evaluator: Evaluator
+    screens: tuple[Evaluator, ...]
+    uncounted: tuple[str, ...]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Every metric that a trial of this job can have."""
+        return tuple(dict.fromkeys(name for part in (*self.screens, self.evaluator) for name in part.metrics))
+
+    @property
+    def is_costly(self) -> bool:
+        """Whether evaluating a candidate takes more than arithmetic."""
+        return not isinstance(self.evaluator, CostOnly)
+
+    @property
+    def batch(self) -> int:
+        """Candidates asked for at a time."""
+        return self.job.search.batch or (1 if self.is_costly else 1000)
+
+    @property
+    def in_flight(self) -> int:
+        """Rounds under way at once."""
+        return self.job.search.in_flight
+
+    def strategy(self) -> Strategy:
+        """The job's strategy, new."""
+        section = self.job.search.strategy.options()
+        plugin, options = check_options("strategies", section, "search.strategy")
+        made: Strategy = make(plugin, "search.strategy", self.space, self.objectives.n, self.job.search.seed, **options)
+        return made
+
+
+def assemble(job: Job, folder: Path, job_folder: Path) -> Parts:
+    """Check a job and put its parts together.
+
+    Args:
+        job: the job.
+        folder: where the run lives, or will live.
+        job_folder: where the job file lies: relative paths in it, and a user's own modules, are found there.
+
+    Raises:
+        InputError: anything in the job is wrong.
+    """
+    if str(job_folder) not in sys.path:
+        sys.path.append(str(job_folder))  # `module:Name` plug-ins live beside the job file
+    _check_types(job)
+    reader: Reader = _reader(job, job_folder)
+    space_type, space_options = check_options("spaces", job.space.options(), "space")
+    shape = reader.describe()
+    image_shape = (shape.channels, shape.height, shape.width)
+    network_space: NetworkSpace = make(
+        space_type, "space", **_known(space_type, image_shape=image_shape, classes=shape.n_classes), **space_options
+    )
+    simulated, searched = _simulator_targets(job, job_folder)
+    space: SearchSpace = make(JointSpace, "targets", network_space, searched) if searched else network_space
+    context = Context(
+        space=space,
+        network_space=network_space,
+        image_shape=image_shape,
+        space_identity=json.dumps(
+            [resolve("spaces", job.space.type), space_options, image_shape, shape.n_classes], sort_keys=True, default=str
+        ),
+        reader=reader,
+        seed=job.search.seed,
+        folder=folder,
+        checkpoint_epochs=job.driver.checkpoint_epochs,
+    )
+    cost = make(CostEvaluator, "targets", space, simulated)
+    screens: tuple[Evaluator, ...] = (Simulated(cost),)
+    measured = {name: target for name, target in job.targets.items() if target.type == MEASURED}
+    if measured:
+        screens = (*screens, MeasuredLatency(measured, context))
+    plugin, options = check_options("evaluators", job.evaluate.options(), "evaluate")
+    if plugin is CostOnly:
+        evaluator: Evaluator = CostOnly(screens)
+        screens = ()
+    else:
+        evaluator = make(plugin, "evaluate", make(options_class(plugin), "evaluate", **options), context)
+    known = [name for part in (*screens, evaluator) for name in part.metrics]
+    objectives = _objectives(job, known)
+    parts = Parts(job, context, space, objectives, evaluator, screens, tuple(cost.uncounted))
+    parts.strategy()  # its options are checked before anything is written
+    return parts
+
+
+def find_feasible(parts: Parts, seed: int, n: int = 1024, generations: int = 12) -> None:
+    """Look for one candidate within the budgets on simulated metrics; sampling first, then descending the violation.
+
+    Raises:
+        BudgetError: none was found; the message says how near the search came for each budget.
+    """
+    cheap = next((part for part in parts.screens if isinstance(part, Simulated)), None)
+    if cheap is None and isinstance(parts.evaluator, CostOnly):
+        cheap = next(part for part in parts.evaluator.screens if isinstance(part, Simulated))
+    budgets = [budget for budget in parts.objectives.budgets if cheap is not None and budget.metric in cheap.metrics]
+    if cheap is None or not budgets:
+        return
+    rng = np.random.default_rng(seed)
+    codes = parts.space.sample(n, rng)
+    closest: dict[str, float] = {}
+    n_seen = 0
+    for _ in range(generations):
+        metrics = cheap.evaluate(codes).metrics
+        n_seen += len(codes)
+        violations = parts.objectives.violations({budget.metric: metrics[budget.metric] for budget in budgets})
+        if (violations == 0).any():
+            return
+        for budget in budgets:
+            best = metrics[budget.metric].min() if budget.upper else metrics[budget.metric].max()
+            held = closest.get(budget.text, best)
+            closest[budget.text] = min(best, held) if budget.upper else max(best, held)
+        parents = codes[np.argsort(violations, kind="stable")[: n // 8]]
+        codes = parts.space.mutate(parents[rng.integers(0, len(parents), n // 2)], rng)
+    nearest = "; ".join(f"{text}: the nearest of them has {value:.6g}" for text, value in closest.items())
+    raise BudgetError(f"budgets: none of {n_seen:,} candidates meets them ({nearest}); relax a budget or widen the space")
+
+
+def _reader(job: Job, job_folder: Path) -> Reader:
+    section = job.data.options()
+    for key in ("path", "train", "test"):  # paths in a job are relative to the job file
+        if isinstance(section.get(key), str):
+            section[key] = str(job_folder / section[key])
+    plugin, options = check_options("data", section, "data")
+    made: Reader = make(plugin, "data", **options)
+    return made
+
+
+def _known(plugin: type, **context: object) -> dict[str, Any]:
+    described = {item.name for item in fields(options_class(plugin))}
+    return {name: value for name, value in context.items() if name in described}
+
+
+def _check_types(job: Job) -> None:
+    """Names first: a wrong type is found before data is touched."""
+    lookup("data", job.data.type, "data.type")
+    lookup("spaces", job.space.type, "space.type")
+    lookup("strategies", job.search.strategy.type, "search.strategy.type")
+    lookup("evaluators", job.evaluate.type, "evaluate.type")
+
+
+def _simulator_targets(job: Job, job_folder: Path) -> tuple[dict[str, CostTarget], dict[str, Preset]]:
+    simulated: dict[str, CostTarget] = {}
+    searched: dict[str, Preset] = {}
+    for name, target in job.targets.items():
+        key = f"targets.{name}"
+        if target.type == MEASURED:
+            if target.preset or target.search or target.set:
+                raise InputError(f"{key}: preset, search and set belong to simulators, not to {MEASURED}")
+            continue
+        preset = _preset(target, key, job_folder)
+        simulator = make(lookup("simulators", target.type, f"{key}.type"), key)
+        simulated[name] = make(CostTarget, key, name, simulator, preset.values)
+        if target.search:
+            if not preset.search:
+                raise InputError(f"{key}.search: preset {preset.name!r} lists no knobs to search")
+            searched[name] = preset
+    return simulated, searched
+
+
+def _preset(target: Target, key: str, job_folder: Path) -> Preset:
+    bare = sorted({full.rsplit("-v", 1)[0] for full in names("simulators")})
+    if ":" not in target.type and target.type not in bare and target.type not in names("simulators"):
+        raise InputError.about(f"{key}.type", target.type, [*bare, MEASURED])
+    if target.preset is None:
+        raise InputError(f"{key}.preset: name a preset or a .toml file")
+    own = job_folder / target.preset
+    preset: Preset = make(load_preset, f"{key}.preset", str(own) if own.is_file() else target.preset)  # type: ignore[arg-type]
+    if resolve("simulators", preset.simulator) != resolve("simulators", target.type):
+        raise InputError(f"{key}: preset {target.preset!r} is for {preset.simulator}, not for {target.type}")
+    return preset.replaced(target.set, key) if target.set else preset
+
+
+def _objectives(job: Job, known: list[str]) -> Objectives:
+    listed = [(name, True) for name in job.objectives.maximize] + [(name, False) for name in job.objectives.minimize]
+    if not listed:
+        raise InputError("objectives: name at least one metric under maximize or minimize")
+    for name, maximize in listed:
+        if name not in known:
+            raise InputError.about(f"objectives.{'maximize' if maximize else 'minimize'}", name, known)
+    twice = {name for name, _ in listed if sum(name == other for other, _ in listed) > 1}
+    if twice:
+        raise InputError(f"objectives: {min(twice)!r} is named twice")
+    budgets = [parse_budget(text) for text in job.budgets]
+    for budget in budgets:
+        if budget.metric not in known:
+            raise InputError(f"{InputError.about('budgets', budget.metric, known)} (in {budget.text!r})")
+    return Objectives(tuple(Objective(name, maximize) for name, maximize in listed), tuple(budgets))

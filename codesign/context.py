@@ -1,0 +1,57 @@
+"""What an evaluator is told about the run it serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from codesign.data.dataset import Dataset, DataShape
+from codesign.joint import JointSpace
+from search_spaces.ops import IntArray
+from search_spaces.space import NetworkSpace, SearchSpace
+
+
+class Reader(Protocol):
+    """A data set that can be checked fast and loaded whole."""
+
+    def describe(self) -> DataShape:
+        """Shape and number of classes. Raises DataError if something is plainly wrong."""
+        ...
+
+    def load(self) -> Dataset:
+        """The data with its fixed split. Raises DataError if anything is wrong."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The run around an evaluator.
+
+    Attributes:
+        space: what is searched: networks, or networks with accelerators.
+        network_space: its networks.
+        image_shape: channels, height and width of an image.
+        space_identity: text that is equal for equal network spaces (type, version, options).
+        reader: the data.
+        seed: the job's seed.
+        folder: the run's folder.
+        checkpoint_epochs: epochs between checkpoints.
+    """
+
+    space: SearchSpace
+    network_space: NetworkSpace
+    image_shape: tuple[int, int, int]
+    space_identity: str
+    reader: Reader
+    seed: int
+    folder: Path
+    checkpoint_epochs: int
+
+    def load_data(self) -> Dataset:
+        """The data of the job."""
+        return self.reader.load()
+
+    def network_codes(self, codes: IntArray) -> IntArray:
+        """The network part of candidates, shape (n, d')."""
+        return self.space.split(codes)[0] if isinstance(self.space, JointSpace) else codes

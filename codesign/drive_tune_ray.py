@@ -1,0 +1,239 @@
+"""The `tune` driver: each evaluation is a Ray Tune trial, with reused actors, checkpoints, early stopping and retries.
+
+Tune carries trials out; the study decides what they are and keeps what they gave. The store is the truth, so a run is
+resumed from it: candidates that were under way are handed to a new Tune experiment, each with its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ray import tune
+from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig
+from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+from ray.tune.search import Searcher
+
+from codesign.errors import CodesignError, InputError, TrialError
+from codesign.job import Driver
+from codesign.study import Batch, Study
+from codesign.train import Session, TrainEvaluator
+from codesign.trial import Evaluation
+
+QUIET = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the store keeps results; Tune's CSV, JSON and TensorBoard files do not
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own snapshot of the experiment is never read
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_THRESHOLD_S": "30",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+
+class _Worker(tune.Trainable):
+    """An actor that evaluates one candidate after another, a step at a time."""
+
+    def setup(self, config: dict[str, Any], evaluator: TrainEvaluator | None = None) -> None:
+        assert evaluator is not None
+        self._evaluator = evaluator
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._begin(new_config)
+        return True
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._failure = ""
+        self._found: dict[str, float] = {}
+        try:
+            self._session = self._started(config)
+            if config["checkpoint"]:
+                try:
+                    self._session.load(Path(config["checkpoint"]))
+                except (OSError, ValueError, CodesignError):  # the copy was cut off by the kill: train anew
+                    self._session = self._started(config)
+        except TrialError as error:
+            self._failure = str(error)
+        except Exception as error:  # noqa: BLE001  the trial border
+            self._failure = f"{type(error).__name__}: {error}"
+
+    def _started(self, config: dict[str, Any]) -> Session:
+        return self._evaluator.start(np.array(config["code"], dtype=np.int64), config["key"])
+
+    def step(self) -> dict[str, Any]:
+        """One step of the evaluation; a crash ends the trial with its reason instead of a retry that would crash again."""
+        try:
+            if not self._failure and not self._session.is_done:
+                self._found = self._session.step()
+        except TrialError as error:
+            self._failure = str(error)
+        except Exception as error:  # noqa: BLE001  the trial border
+            self._failure = f"{type(error).__name__}: {error}"
+        is_done = bool(self._failure) or self._session.is_done
+        return {**self._found, "failure": self._failure, tune.result.DONE: is_done}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        if not self._failure:
+            self._session.save(Path(checkpoint_dir) / "state")
+            self._session.write_artifacts(Path(checkpoint_dir) / "artifacts")
+
+    def load_checkpoint(self, checkpoint_dir: str | dict[str, Any] | None) -> None:
+        state = Path(str(checkpoint_dir)) / "state"
+        if not self._failure and state.is_dir():
+            self._session.load(state)
+
+
+class _Asks(Searcher):
+    """Hands the study's candidates to Tune."""
+
+    def __init__(self, study: Study, folder: Path) -> None:
+        super().__init__(metric=None, mode=None)
+        self._study = study
+        self._folder = folder
+        self._queue: deque[tuple[int, list[int], str]] = deque()
+        self.trial_of: dict[str, tuple[int, str]] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next candidate; None while results must be awaited."""
+        if not self._queue:
+            batch: Batch | None = self._study.ask(1)
+            if batch is None:
+                return Searcher.FINISHED if self._study.is_asked_out else None
+            self._queue.extend(zip(batch.numbers, batch.codes.tolist(), batch.keys, strict=True))
+        number, code, key = self._queue.popleft()
+        self.trial_of[trial_id] = (number, key)
+        return {"number": number, "code": code, "key": key, "checkpoint": _last_checkpoint(self._folder / key)}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Results are taken by the callback, which also sees checkpoints and errors."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the store holds the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the store holds the state."""
+
+
+class _Tells(Callback):  # type: ignore[misc]
+    """Gives results to the study."""
+
+    def __init__(self, study: Study, evaluator: TrainEvaluator, asks: _Asks) -> None:
+        self._study = study
+        self._evaluator = evaluator
+        self._asks = asks
+
+    def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        found = trial.last_result or {}
+        failure = str(found.get("failure") or "")
+        if not failure and "epochs" not in found:
+            failure = "the trial ended without a result"
+        self._finish(trial, found, failure)
+
+    def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        error = trial.get_error()
+        reason = (str(error).strip().splitlines() or ["the worker died"])[-1]
+        self._finish(trial, {}, f"the worker was lost {trial.num_failures} times: {reason}")
+
+    def _finish(self, trial: TuneTrial, found: dict[str, Any], failure: str) -> None:
+        number, key = self._asks.trial_of[trial.trial_id]
+        if failure:
+            self._study.finish([number], Evaluation.failed(self._evaluator.metrics, 1, failure))
+            return
+        stopped_early = found["epochs"] < self._evaluator.recipe.epochs
+        metrics = self._evaluator.result(
+            {k: float(v) for k, v in found.items() if isinstance(v, int | float)}, stopped_early
+        )
+        artifacts = self._fetch(trial, key)
+        self._study.finish([number], Evaluation({k: np.array([v]) for k, v in metrics.items()}, [""], [artifacts]))
+        shutil.rmtree(self._asks._folder / key, ignore_errors=True)
+
+    def _fetch(self, trial: TuneTrial, key: str) -> dict[str, str]:
+        """Bring the artifacts of a finished trial into the run's folder, from wherever Tune keeps its checkpoints."""
+        if trial.checkpoint is None:
+            return {}
+        with trial.checkpoint.as_directory() as folder:
+            files = {file.stem: str(file) for file in (Path(folder) / "artifacts").glob("*")}
+            return dict(self._evaluator.adopt(files, key) or {})
+
+
+def drive_tune(study: Study, evaluator: TrainEvaluator, driver: Driver, folder: Path) -> None:
+    """Extend the study until it is done, each evaluation a Tune trial.
+
+    Args:
+        study: what to evaluate.
+        evaluator: one that works in steps (it has `start`).
+        driver: workers, resources, retries, early stopping, and where checkpoints lie.
+        folder: the run's folder.
+
+    Raises:
+        InputError: the evaluator does not work in steps.
+    """
+    if not hasattr(evaluator, "start"):
+        raise InputError("driver.type: 'tune' needs an evaluator that works in steps, such as train; use ray or serial")
+    evaluator.prepare()
+    if study.is_done:
+        return
+    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+    for name in ("ray.tune", "ray.air", "ray.train"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    storage = driver.storage or str(folder / "tune")
+    asks = _Asks(study, Path(storage) / study_folder_name(study))
+    trainable = tune.with_resources(
+        tune.with_parameters(_Worker, evaluator=evaluator),
+        {"cpu": driver.cpus_per_worker, "gpu": driver.gpus_per_worker},
+    )
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=TuneConfig(
+            search_alg=asks,
+            scheduler=_scheduler(driver, evaluator),
+            num_samples=-1,
+            max_concurrent_trials=driver.workers,
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: str(trial.config["key"]),
+            trial_name_creator=lambda trial: f"trial-{trial.config['number']:06d}",
+        ),
+        run_config=RunConfig(
+            name=study_folder_name(study),
+            storage_path=storage,
+            callbacks=[_Tells(study, evaluator, asks)],
+            failure_config=FailureConfig(max_failures=driver.retries),
+            checkpoint_config=CheckpointConfig(
+                num_to_keep=1, checkpoint_frequency=driver.checkpoint_epochs, checkpoint_at_end=True
+            ),
+            verbose=0,
+        ),
+    )
+    tuner.fit()
+    if not driver.storage:
+        shutil.rmtree(folder / "tune", ignore_errors=True)
+
+
+def study_folder_name(study: Study) -> str:
+    """Name of the folder in which Tune keeps a study's checkpoints."""
+    return f"study-{study.id}"
+
+
+def _scheduler(driver: Driver, evaluator: TrainEvaluator) -> FIFOScheduler | ASHAScheduler:
+    if driver.asha is None:
+        return FIFOScheduler()
+    return ASHAScheduler(
+        time_attr="epochs",
+        metric="accuracy",
+        mode="max",
+        max_t=evaluator.recipe.epochs,
+        grace_period=min(driver.asha.grace_epochs, evaluator.recipe.epochs),
+        reduction_factor=driver.asha.reduction,
+    )
+
+
+def _last_checkpoint(folder: Path) -> str:
+    """The state in the newest whole checkpoint of a trial that an earlier process left behind, or ""."""
+    found = sorted(folder.glob("checkpoint_*/state"), key=lambda path: path.parent.name)
+    return str(found[-1].absolute()) if found else ""

@@ -1,0 +1,203 @@
+"""A run: one job carried out in one folder.
+
+    DIR/job.yaml       the resolved job
+    DIR/origin.json    where its job file lay, and what made it
+    DIR/codesign.db    the store (unless the job names another)
+    DIR/weights/       weights of every trained candidate, as safetensors
+    DIR/report.html    the report
+
+All of a run can be moved or copied as one folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codesign import __version__
+from codesign.assemble import MEASURED, Parts, assemble, find_feasible
+from codesign.errors import InputError, StoreError
+from codesign.job import Job, dump_job, load_job
+from codesign.pareto import is_nondominated
+from codesign.store import Final, Store
+from codesign.study import Study
+from codesign.trial import FloatArray
+
+MAX_FINALS = 60
+"""Front members whose final figures are measured after the search; a larger front is thinned evenly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run's folder, its job and its place in a store."""
+
+    folder: Path
+    job: Job
+    job_folder: Path
+    store: Store
+    study_id: int
+
+    def parts(self) -> Parts:
+        """The parts of the job, put together again."""
+        return assemble(self.job, self.folder, self.job_folder)
+
+    def losses(self, parts: Parts) -> tuple[FloatArray, FloatArray]:
+        """Losses, shape (n, m), and violations, shape (n,), of all trials by number; NaN where there are none."""
+        columns = self.store.columns(self.study_id, parts.objectives.needed_metrics)
+        return parts.objectives.losses(columns), columns["violation"]
+
+    def front(self, parts: Parts) -> list[int]:
+        """Numbers of the trials on the Pareto front, cheapest in the last objective first."""
+        losses, violations = self.losses(parts)
+        if len(losses) == 0:
+            return []
+        members = np.flatnonzero(is_nondominated(losses, np.nan_to_num(violations, nan=np.inf)))
+        return [int(i) for i in members[np.lexsort(losses[members].T)]]
+
+
+def plan_run(job: Job, folder: Path, job_folder: Path) -> Parts:
+    """Check everything about a run before it starts; writes nothing.
+
+    Raises:
+        InputError: the job is wrong, no candidate meets its budgets, or the folder cannot take a run.
+    """
+    if (folder / "job.yaml").exists():
+        raise InputError(f"--out: {str(folder)!r} holds a run already; continue it with `codesign resume {folder}`")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--out: {str(folder)!r} is a file; name a folder")
+    parent = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError(f"--out: {str(folder)!r} cannot be written: no permission in {str(parent)!r}")
+    parts = assemble(job, folder, job_folder)
+    find_feasible(parts, job.search.seed)
+    return parts
+
+
+def create_run(job: Job, folder: Path, job_folder: Path) -> Run:
+    """Make a run's folder and its entry in the store. Call `plan_run` first."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if job.store is None:  # left behind by a start that was cut before job.yaml was written: no run yet
+            for leftover in folder.glob("codesign.db*"):
+                leftover.unlink()
+        store = Store(_store_url(job, folder))
+        name = job.name if job.store is None else f"{job.name}@{folder.absolute()}#{time.time_ns()}"
+        study_id = store.add_study(name, dump_job(job))
+        origin = {
+            "job_folder": str(job_folder.absolute()), "study": name, "codesign": __version__,
+            "python": platform.python_version(), "machine": platform.platform(), "created_at": time.time(),
+        }  # fmt: skip
+        write_text(folder / "origin.json", json.dumps(origin, indent=2) + "\n")
+        write_text(folder / "job.yaml", dump_job(job))  # last: a folder with a job.yaml is a whole run
+    except OSError as error:
+        raise InputError(f"--out: {str(folder)!r} cannot be written: {error.strerror}") from error
+    return Run(folder, job, job_folder, store, study_id)
+
+
+def open_run(folder: Path) -> Run:
+    """The run in a folder.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not (folder / "job.yaml").is_file():
+        raise InputError(f"{str(folder)!r} holds no run (no job.yaml in it)")
+    job = load_job(folder / "job.yaml")
+    try:
+        origin = json.loads((folder / "origin.json").read_text(encoding="utf-8"))
+        job_folder = Path(origin["job_folder"])
+        store = Store(_store_url(job, folder), create=False)
+        return Run(folder, job, job_folder, store, store.study_id(origin["study"]))
+    except (OSError, ValueError, KeyError, StoreError) as error:
+        raise InputError(f"the run in {str(folder)!r} cannot be opened: {error}") from error
+
+
+def study_of(run: Run, parts: Parts) -> Study:
+    """The study of a run, as far as it has come. Prepares the evaluator, which loads the data."""
+    parts.evaluator.prepare()
+    return Study(
+        parts.space,
+        parts.strategy(),
+        parts.objectives,
+        run.store,
+        run.study_id,
+        parts.evaluator,
+        parts.screens,
+        folder=run.folder,
+        trials=run.job.search.trials,
+        batch=parts.batch,
+        in_flight=parts.in_flight,
+    )
+
+
+def drive(run: Run, parts: Parts, study: Study, address: str = "local") -> None:
+    """Carry the study out with the job's driver until it is done."""
+    driver = run.job.driver
+    if driver.type == "serial":
+        serial: Any = import_module("codesign.drive_serial")
+        serial.drive_serial(study, parts.evaluator)
+        return
+    ray_part: Any = import_module("codesign.drive_ray")
+    with ray_part.ray_cluster(address, driver):
+        if driver.type == "ray":
+            ray_part.drive_ray(study, parts.evaluator, driver)
+        else:
+            tune_part: Any = import_module("codesign.drive_tune_ray")
+            tune_part.drive_tune(study, parts.evaluator, driver, run.folder.absolute())
+
+
+def finish_run(run: Run, parts: Parts, note: Callable[[str], None] = lambda text: None) -> None:
+    """Measure the front's members once more, now that nothing else runs: accuracy on the test split, latency.
+
+    The test split is used here and nowhere before. What was measured already is left alone.
+    """
+    done = run.store.finals(run.study_id)
+    members = [number for number in _thinned(run.front(parts)) if number not in done]
+    if not members:
+        return
+    note(f"measuring {len(members)} members of the front on the test split and the measured targets")
+    codes = run.store.codes(run.study_id, members)
+    finals: dict[int, dict[str, Final]] = {number: {} for number in members}
+    if hasattr(parts.evaluator, "test"):
+        for number, code in zip(members, codes, strict=True):
+            weights = run.store.artifacts(run.study_id, number).get("weights")
+            if weights:
+                finals[number]["test_accuracy"] = parts.evaluator.test(code, run.folder / weights)
+    for screen in parts.screens:
+        if hasattr(screen, "intervals"):
+            for name, values in screen.intervals(codes).items():
+                for number, final in zip(members, values, strict=True):
+                    finals[number][name] = final
+    for number, found in finals.items():
+        run.store.set_finals(run.study_id, number, found)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def measured_targets(job: Job) -> list[str]:
+    """Names of the targets that are timed on this machine."""
+    return [name for name, target in job.targets.items() if target.type == MEASURED]
+
+
+def _store_url(job: Job, folder: Path) -> str:
+    return job.store or f"sqlite:///{folder.absolute() / 'codesign.db'}"
+
+
+def _thinned(members: list[int]) -> list[int]:
+    if len(members) <= MAX_FINALS:
+        return members
+    return [members[i] for i in np.unique(np.linspace(0, len(members) - 1, MAX_FINALS).round().astype(int))]
