@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from codesign.context import Context, Reader
 from codesign.cost import CostEvaluator
 from codesign.cost import Target as CostTarget
 from codesign.cost_only import CostOnly, Simulated
+from codesign.data.dataset import Dataset
 from codesign.errors import BudgetError, InputError
 from codesign.expressions import parse_budget
 from codesign.job import Job, Target
@@ -27,6 +28,7 @@ from codesign.plugins import check_options, make, options_class
 from codesign.registry import lookup, names, resolve
 from codesign.strategies.strategy import Strategy
 from codesign.trial import Evaluator
+from search_spaces.ops import IntArray
 from search_spaces.space import NetworkSpace, SearchSpace
 from simulators.accelerator import Preset, load_preset
 
@@ -44,12 +46,16 @@ class Parts:
     objectives: Objectives
     evaluator: Evaluator
     screens: tuple[Evaluator, ...]
-    uncounted: tuple[str, ...]
+    cost: CostEvaluator
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """Every metric that a trial of this job can have."""
         return tuple(dict.fromkeys(name for part in (*self.screens, self.evaluator) for name in part.metrics))
+
+    def uncounted(self, codes: IntArray) -> list[str]:
+        """What the figures of these candidates leave out, as phrases."""
+        return self.cost.uncounted(codes)
 
     @property
     def is_costly(self) -> bool:
@@ -70,7 +76,7 @@ class Parts:
         """The job's strategy, new."""
         section = self.job.search.strategy.options()
         plugin, options = check_options("strategies", section, "search.strategy")
-        made: Strategy = make(plugin, "search.strategy", self.space, self.objectives.n, self.job.search.seed, **options)
+        made: Strategy = make(plugin, "search.strategy", self.space, len(self.objectives.objectives), self.job.search.seed, **options)
         return made
 
 
@@ -122,7 +128,7 @@ def assemble(job: Job, folder: Path, job_folder: Path) -> Parts:
         evaluator = make(plugin, "evaluate", make(options_class(plugin), "evaluate", **options), context)
     known = [name for part in (*screens, evaluator) for name in part.metrics]
     objectives = _objectives(job, known)
-    parts = Parts(job, context, space, objectives, evaluator, screens, tuple(cost.uncounted))
+    parts = Parts(job, context, space, objectives, evaluator, screens, cost)
     parts.strategy()  # its options are checked before anything is written
     return parts
 
@@ -169,6 +175,11 @@ def _reader(job: Job, job_folder: Path) -> Reader:
     return made
 
 
+def read_data(job: Job, job_folder: Path) -> Dataset:
+    """The data of a job, loaded. Raises DataError if anything is wrong with it."""
+    return _reader(job, job_folder).load()
+
+
 def _known(plugin: type, **context: object) -> dict[str, Any]:
     described = {item.name for item in fields(options_class(plugin))}
     return {name: value for name, value in context.items() if name in described}
@@ -191,27 +202,23 @@ def _simulator_targets(job: Job, job_folder: Path) -> tuple[dict[str, CostTarget
             if target.preset or target.search or target.set:
                 raise InputError(f"{key}: preset, search and set belong to simulators, not to {MEASURED}")
             continue
-        preset = _preset(target, key, job_folder)
-        simulator = make(lookup("simulators", target.type, f"{key}.type"), key)
-        simulated[name] = make(CostTarget, key, name, simulator, preset.values)
+        simulator = make(_simulator_class(target, f"{key}.type"), key)
+        if target.preset is None:
+            raise InputError(f"{key}.preset: name a preset (codesign list presets) or a .toml file")
+        own = job_folder / target.preset
+        preset: Preset = make(load_preset, f"{key}.preset", own if own.is_file() else target.preset, simulator)  # type: ignore[arg-type]
+        preset = replace(preset, values={**preset.values, **target.set})
+        simulated[name] = CostTarget(name, simulator, preset.values)
         if target.search:
-            if not preset.search:
-                raise InputError(f"{key}.search: preset {preset.name!r} lists no knobs to search")
             searched[name] = preset
     return simulated, searched
 
 
-def _preset(target: Target, key: str, job_folder: Path) -> Preset:
+def _simulator_class(target: Target, key: str) -> type:
     bare = sorted({full.rsplit("-v", 1)[0] for full in names("simulators")})
     if ":" not in target.type and target.type not in bare and target.type not in names("simulators"):
-        raise InputError.about(f"{key}.type", target.type, [*bare, MEASURED])
-    if target.preset is None:
-        raise InputError(f"{key}.preset: name a preset or a .toml file")
-    own = job_folder / target.preset
-    preset: Preset = make(load_preset, f"{key}.preset", str(own) if own.is_file() else target.preset)  # type: ignore[arg-type]
-    if resolve("simulators", preset.simulator) != resolve("simulators", target.type):
-        raise InputError(f"{key}: preset {target.preset!r} is for {preset.simulator}, not for {target.type}")
-    return preset.replaced(target.set, key) if target.set else preset
+        raise InputError.about(key, target.type, [*bare, MEASURED])
+    return lookup("simulators", target.type, key)
 
 
 def _objectives(job: Job, known: list[str]) -> Objectives:

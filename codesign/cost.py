@@ -20,7 +20,7 @@ from simulators.workload import FloatArray, Workload
 
 NETWORK_METRICS = ("macs", "params", "weight_bytes", "activation_bytes")
 
-BLOCK = 4_096  # candidates at once: bounds the memory of their op table (about 100 ops x 16 columns each)
+BLOCK = 1_024  # candidates at once: bounds the memory of their op table (hundreds of ops of 16 columns each)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,8 @@ class CostEvaluator:
 
     Metrics, each named in `metrics`: `macs` (per image) and `params`, counted as `search_spaces.ops` says;
     `weight_bytes`, parameters times `bits` / 8; `activation_bytes`, the largest sum of one op's inputs and outputs,
-    which is a lower bound on peak activation memory, as no other live tensor is counted; and `<metric>@<target>` for every
-    metric of every target's simulator, for the whole batch.
+    which is a lower bound on peak activation memory, as no other live tensor is counted; and `<metric>@<target>` for
+    every metric of every target's simulator, for the whole batch.
 
     Attributes:
         space: of networks, or a `JointSpace`, whose every candidate is costed on its own accelerators.

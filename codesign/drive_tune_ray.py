@@ -11,7 +11,7 @@ import os
 import shutil
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from ray import tune
@@ -20,10 +20,10 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from ray.tune.search import Searcher
 
-from codesign.errors import CodesignError, InputError, TrialError
+from codesign.errors import InputError, TrialError
 from codesign.job import Driver
 from codesign.study import Batch, Study
-from codesign.train import Session, TrainEvaluator
+from codesign.train import TrainEvaluator
 from codesign.trial import Evaluation
 
 QUIET = {
@@ -50,33 +50,28 @@ class _Worker(tune.Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._failure = ""
-        self._found: dict[str, float] = {}
         try:
-            self._session = self._started(config)
+            code = np.array(config["code"], dtype=np.int64)
+            self._session = self._evaluator.start(code, config["key"])
             if config["checkpoint"]:
-                try:
-                    self._session.load(Path(config["checkpoint"]))
-                except (OSError, ValueError, CodesignError):  # the copy was cut off by the kill: train anew
-                    self._session = self._started(config)
+                self._session.resume(Path(config["checkpoint"]))
         except TrialError as error:
             self._failure = str(error)
         except Exception as error:  # noqa: BLE001  the trial border
             self._failure = f"{type(error).__name__}: {error}"
-
-    def _started(self, config: dict[str, Any]) -> Session:
-        return self._evaluator.start(np.array(config["code"], dtype=np.int64), config["key"])
 
     def step(self) -> dict[str, Any]:
         """One step of the evaluation; a crash ends the trial with its reason instead of a retry that would crash again."""
         try:
             if not self._failure and not self._session.is_done:
-                self._found = self._session.step()
+                self._session.step()
         except TrialError as error:
             self._failure = str(error)
         except Exception as error:  # noqa: BLE001  the trial border
             self._failure = f"{type(error).__name__}: {error}"
         is_done = bool(self._failure) or self._session.is_done
-        return {**self._found, "failure": self._failure, tune.result.DONE: is_done}
+        found = {} if self._failure else self._session.metrics
+        return {**found, "failure": self._failure, tune.result.DONE: is_done}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         if not self._failure:
@@ -84,9 +79,8 @@ class _Worker(tune.Trainable):
             self._session.write_artifacts(Path(checkpoint_dir) / "artifacts")
 
     def load_checkpoint(self, checkpoint_dir: str | dict[str, Any] | None) -> None:
-        state = Path(str(checkpoint_dir)) / "state"
-        if not self._failure and state.is_dir():
-            self._session.load(state)
+        if not self._failure:
+            self._session.resume(Path(str(checkpoint_dir)) / "state")
 
 
 class _Asks(Searcher):
@@ -99,12 +93,15 @@ class _Asks(Searcher):
         self._queue: deque[tuple[int, list[int], str]] = deque()
         self.trial_of: dict[str, tuple[int, str]] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its searcher to restore it; ours lives in the store
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """The next candidate; None while results must be awaited."""
         if not self._queue:
             batch: Batch | None = self._study.ask(1)
             if batch is None:
-                return Searcher.FINISHED if self._study.is_asked_out else None
+                return cast("dict[str, Any]", Searcher.FINISHED) if self._study.is_asked_out else None
             self._queue.extend(zip(batch.numbers, batch.codes.tolist(), batch.keys, strict=True))
         number, code, key = self._queue.popleft()
         self.trial_of[trial_id] = (number, key)
@@ -120,13 +117,16 @@ class _Asks(Searcher):
         """Nothing: the store holds the state."""
 
 
-class _Tells(Callback):  # type: ignore[misc]
+class _Tells(Callback):
     """Gives results to the study."""
 
     def __init__(self, study: Study, evaluator: TrainEvaluator, asks: _Asks) -> None:
         self._study = study
         self._evaluator = evaluator
         self._asks = asks
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         found = trial.last_result or {}
@@ -222,7 +222,7 @@ def study_folder_name(study: Study) -> str:
 
 def _scheduler(driver: Driver, evaluator: TrainEvaluator) -> FIFOScheduler | ASHAScheduler:
     if driver.asha is None:
-        return FIFOScheduler()
+        return FIFOScheduler()  # type: ignore[no-untyped-call]
     return ASHAScheduler(
         time_attr="epochs",
         metric="accuracy",

@@ -16,7 +16,6 @@ import os
 import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter_ns
 
@@ -24,30 +23,12 @@ import numpy as np
 
 from codesign.errors import InputError
 from codesign.intervals import FEWEST_READINGS, median_interval
+from codesign.latency import Latency
 from codesign.session_onnx import RUNTIME_VERSION, Array, Session, open_session, random_inputs
+from codesign.shapes import GivenShape
 
 
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """How long one inference of a model takes.
-
-    Attributes:
-        median_ms: median over the readings, milliseconds per inference of the whole batch.
-        low_ms, high_ms: a 95% interval of that median, from the readings' order statistics. It speaks of the minutes of
-            the measurement, not of tomorrow's load.
-        readings: how many readings.
-        threads: threads within an op.
-        batch: images per inference.
-        runtime: "onnxruntime" and its version.
-    """
-
-    median_ms: float
-    low_ms: float
-    high_ms: float
-    readings: int
-    threads: int
-    batch: int
-    runtime: str
+__all__ = ["Latency", "measure"]
 
 
 def measure(
@@ -59,7 +40,7 @@ def measure(
     warmup: int = 5,
     min_reading_ms: float = 2.0,
     seed: int = 0,
-    shape: Sequence[int] | None = None,
+    shape: GivenShape = None,
     pin: bool = False,
 ) -> list[Latency]:
     """Measure models side by side. It takes about `len(models) * readings * min_reading_ms`.
@@ -72,7 +53,7 @@ def measure(
         warmup: inferences before the first reading, not timed, at least 1.
         min_reading_ms: how long a reading lasts at least; slow models take one inference per reading.
         seed: of the random inputs.
-        shape: the first input's whole shape, where more than its first axis is free.
+        shape: whole shapes of the inputs, where more than the first axis is free.
         pin: whether to keep to `threads` of the allowed cores meanwhile, where the system can. It helps on an idle
             machine; on a busy one it forbids moving away from a neighbour.
 
@@ -101,7 +82,7 @@ def measure(
 class _Runner:
     """One open model with its inputs."""
 
-    def __init__(self, model: bytes | Path, batch: int, threads: int, seed: int, shape: Sequence[int] | None) -> None:
+    def __init__(self, model: bytes | Path, batch: int, threads: int, seed: int, shape: GivenShape) -> None:
         self._session: Session = open_session(model, threads=threads)
         self._feeds: dict[str, Array] = random_inputs(self._session, batch, np.random.default_rng(seed), shape)
 

@@ -148,13 +148,9 @@ def row_keys(columns: Sequence[IntArray]) -> tuple[IntArray, int]:
     Returns:
         Keys, shape (n,), and a number below 2**62 that all of them are smaller than.
     """
-    n_rows = len(columns[0])
-    if n_rows == 0:
-        return np.zeros(0, dtype=np.int64), 1
-    spans = [int(column.max()) + 1 for column in columns]
-    key, radix = columns[0], spans[0]
-    for column, span in zip(columns[1:], spans[1:], strict=True):
-        values = column
+    key, radix = np.zeros(len(columns[0]), dtype=np.int64), 1
+    for column in columns:
+        values, span = column, int(column.max(initial=0)) + 1
         if radix * span > _LARGEST_RADIX:
             key, radix = _ranks(key)
         if radix * span > _LARGEST_RADIX:

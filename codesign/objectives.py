@@ -55,9 +55,14 @@ class Objectives:
                 raise InputError(f"objectives: {name!r} is named more than once; name each metric once")
 
     @property
+    def n(self) -> int:
+        """Number of objectives."""
+        return len(self.objectives)
+
+    @property
     def needed_metrics(self) -> tuple[str, ...]:
         """Metrics of the objectives, then of the budgets, each once."""
-        names = [part.metric for part in (*self.objectives, *self.budgets)]
+        names = [objective.metric for objective in self.objectives] + [budget.metric for budget in self.budgets]
         return tuple(dict.fromkeys(names))
 
     def check_metrics(self, known: Collection[str]) -> None:
@@ -75,18 +80,15 @@ class Objectives:
             metrics: by name, each of shape (n,).
 
         Returns:
-            Shape (n, m), one column per objective; a maximised metric has its sign flipped. NaN stays NaN.
-
-        Raises:
-            InputError: the metric of an objective is missing.
+            Shape (n, m), one column per objective; a maximised metric has its sign flipped. NaN stays NaN, and a
+            metric that is not in `metrics` (not measured yet) is NaN; `check_metrics` finds misspelt ones.
         """
-        columns = []
-        for objective in self.objectives:
-            if objective.metric not in metrics:
-                raise InputError.about("objectives", objective.metric, metrics)
-            values = np.asarray(metrics[objective.metric], dtype=np.float64)
-            columns.append(-values if objective.maximize else values)
-        return np.stack(columns, axis=1)
+        losses = np.full((_n_rows(metrics), self.n), np.nan)
+        for column, objective in enumerate(self.objectives):
+            if objective.metric in metrics:
+                values = np.asarray(metrics[objective.metric], dtype=np.float64)
+                losses[:, column] = -values if objective.maximize else values
+        return losses
 
     def violations(self, metrics: Mapping[str, FloatArray], names: Collection[str] | None = None) -> FloatArray:
         """How far each candidate is outside the budgets.
@@ -100,8 +102,7 @@ class Objectives:
             max(0, value - limit) / |limit| for an upper one. A budget on a metric that is not in `metrics` (not
             measured yet) adds 0; NaN for a metric that is there gives infinity.
         """
-        n = len(next(iter(metrics.values()))) if metrics else 0
-        total = np.zeros(n)
+        total = np.zeros(_n_rows(metrics))
         for budget in self.budgets:
             if budget.metric not in metrics or (names is not None and budget.metric not in names):
                 continue
@@ -110,3 +111,7 @@ class Objectives:
             relative = np.maximum(excess, 0.0) / max(abs(budget.limit), _SMALLEST_SCALE)
             total += np.where(np.isnan(values), np.inf, relative)
         return total
+
+
+def _n_rows(metrics: Mapping[str, FloatArray]) -> int:
+    return len(next(iter(metrics.values()))) if metrics else 0

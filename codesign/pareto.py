@@ -158,7 +158,7 @@ def hypervolume(losses: FloatArray, reference: FloatArray, violations: FloatArra
     _check_reference(losses, reference)
     inside = _is_comparable(losses, violations) & _all(losses < reference)
     front = losses[inside]
-    front = front[is_nondominated(front, keep_duplicates=False)]
+    front = front[is_nondominated(front)]
     if len(front) == 0:
         return 0.0
     if losses.shape[1] == 1:

@@ -15,8 +15,8 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -119,6 +119,26 @@ def open_run(folder: Path) -> Run:
         return Run(folder, job, job_folder, store, store.study_id(origin["study"]))
     except (OSError, ValueError, KeyError, StoreError) as error:
         raise InputError(f"the run in {str(folder)!r} cannot be opened: {error}") from error
+
+
+def extend_run(run: Run, overrides: Iterable[str]) -> Run:
+    """The run with more trials or another driver; the change is written to its job file.
+
+    Raises:
+        InputError: an override touches anything else, or lowers the number of trials.
+    """
+    job = load_job(run.folder / "job.yaml", overrides)
+    held = run.job.model_dump() | {"driver": None}
+    wanted = job.model_dump() | {"driver": None}
+    held["search"] = held["search"] | {"trials": None}
+    wanted["search"] = wanted["search"] | {"trials": None}
+    if held != wanted:
+        key = next(name for name in held if held[name] != wanted[name])
+        raise InputError(f"{key}: a run goes on with the job it began with; only search.trials and driver.* may change")
+    if job.search.trials < run.job.search.trials:
+        raise InputError(f"search.trials: {job.search.trials} is fewer than the {run.job.search.trials} of this run")
+    write_text(run.folder / "job.yaml", dump_job(job))
+    return replace(run, job=job)
 
 
 def study_of(run: Run, parts: Parts) -> Study:

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as _state
 
 from codesign.errors import InputError
+from codesign.shapes import GivenShape, resolve_shapes
 
 Array = NDArray[np.generic]
 Shape = tuple[int | str, ...]
 
 RUNTIME_VERSION: str = onnxruntime.__version__
 
-RUNTIME_ERRORS: tuple[type[Exception], ...] = tuple(
+_RUNTIME_ERRORS: tuple[type[Exception], ...] = tuple(
     found for name in dir(_state) if isinstance(found := getattr(_state, name), type) and issubclass(found, Exception)
 )
 """Everything onnxruntime raises of its own: its errors share no base class."""
@@ -61,8 +62,16 @@ class Session:
         self.outputs = outputs
 
     def run(self, feeds: Mapping[str, Array]) -> list[Array]:
-        """The outputs for the given inputs, in the order of `outputs`."""
-        outputs: list[Array] = self._session.run(None, feeds)  # type: ignore[attr-defined]
+        """The outputs for the given inputs, in the order of `outputs`.
+
+        Raises:
+            InputError: onnxruntime fails on these inputs.
+        """
+        try:
+            outputs: list[Array] = self._session.run(None, feeds)  # type: ignore[attr-defined]
+        except _RUNTIME_ERRORS as error:
+            shapes = ", ".join(str(fed.shape) for fed in feeds.values())
+            raise InputError(f"onnxruntime cannot run the model on inputs of shape {shapes}: {error}") from error
         return outputs
 
 
@@ -91,7 +100,7 @@ def open_session(model: bytes | Path, *, threads: int = 1, level: str = "ORT_ENA
     source = str(model) if isinstance(model, Path) else model
     try:
         session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-    except RUNTIME_ERRORS as error:
+    except _RUNTIME_ERRORS as error:
         raise InputError(f"{name}: onnxruntime {RUNTIME_VERSION} cannot open it as an ONNX model: {error}") from error
     ports = [
         tuple(Port(port.name, _dtype_name(port.type), _shape(port.shape)) for port in side)
@@ -108,49 +117,25 @@ def _shape(dimensions: Sequence[int | str | None] | None) -> Shape:
     return tuple("" if size is None else size for size in dimensions or ())
 
 
-def random_inputs(
-    session: Session, batch: int, rng: np.random.Generator, shape: Sequence[int] | None = None
-) -> dict[str, Array]:
+def random_inputs(session: Session, batch: int, rng: np.random.Generator, shape: GivenShape = None) -> dict[str, Array]:
     """Inputs a model accepts: uniform in 0..1 for floats, 0 or 1 for integers, so that they can be indices.
 
     Args:
         session: an open model.
         batch: the size of a free first axis.
         rng: draws the values.
-        shape: the first input's whole shape, where more than its first axis is free.
+        shape: whole shapes, where more than the first axis is free.
 
     Raises:
-        InputError: another axis is free, a fixed axis contradicts what was asked for, or an input is no tensor of numbers.
+        InputError: another axis is free, a fixed axis contradicts what was asked for, or an input holds no numbers.
     """
     feeds: dict[str, Array] = {}
-    sizes: dict[str, int] = {}
-    for place, port in enumerate(session.inputs):
-        wanted: Sequence[int | None] = (
-            shape if shape is not None and place == 0 else [batch, *([None] * (len(port.shape) - 1))][: len(port.shape)]
-        )
-        resolved = _resolve(port, wanted, sizes)
-        if port.dtype.startswith(("float", "bfloat")):
-            feeds[port.name] = rng.random(resolved).astype(port.dtype)
+    shapes = resolve_shapes({port.name: port.shape for port in session.inputs}, shape, batch=batch)
+    for port in session.inputs:
+        if port.dtype.startswith("float"):
+            feeds[port.name] = rng.random(shapes[port.name]).astype(port.dtype)
         elif port.dtype.startswith(("int", "uint", "bool")):
-            feeds[port.name] = rng.integers(0, 2, size=resolved).astype(port.dtype)
+            feeds[port.name] = rng.integers(0, 2, size=shapes[port.name]).astype(port.dtype)
         else:
             raise InputError(f"input {port.name!r} is a {port.dtype}; only tensors of numbers can be made up")
     return feeds
-
-
-def _resolve(port: Port, wanted: Sequence[int | None], sizes: dict[str, int]) -> tuple[int, ...]:
-    """A port's shape with `wanted` in its free axes; axes of one name, remembered in `sizes`, get one size."""
-    if len(wanted) != len(port.shape):
-        raise InputError(f"input {port.name!r} has shape {port.shape}; {tuple(wanted)} has {len(wanted)} axes")
-    resolved: list[int] = []
-    for axis, (size, want) in enumerate(zip(port.shape, wanted, strict=True)):
-        if isinstance(size, str):
-            named, size = size, sizes.get(size) if want is None else want
-            if size is None:
-                raise InputError(f"input {port.name!r} has shape {port.shape}: say how large axis {axis} is (shape)")
-            if named:
-                sizes[named] = size
-        elif want is not None and want != size:
-            raise InputError(f"input {port.name!r} has shape {port.shape}: axis {axis} is {size}, not {want}")
-        resolved.append(size)
-    return tuple(resolved)

@@ -128,6 +128,11 @@ class Study:
         return self._n_asked - sum(len(r.numbers) - len(r.violations) for r in self._rounds.values())
 
     @property
+    def n_asked(self) -> int:
+        """Trials asked for so far, finished or not."""
+        return self._n_asked
+
+    @property
     def n_proposed(self) -> int:
         """Trials in the ledger, those over a cheap budget included."""
         return self._n_proposed
@@ -196,7 +201,7 @@ class Study:
             self._rounds[index] = _Round(numbers, codes[within])
             self._rounds_asked += 1
             self._n_asked += len(within)
-            eval_keys = self._evaluator.keys(codes[within])
+            eval_keys = self._evaluation_keys(codes[within])
             for number, row, eval_key in zip(numbers, within, eval_keys, strict=True):
                 self._round_of[number] = index
                 self._eval_key[number] = eval_key
@@ -212,7 +217,7 @@ class Study:
                 keys=keys,
                 codes=codes.tolist(),
                 genotypes=[self.space.decode(code) for code in codes],
-                violations=[None if v == 0 else float(v) for v in violations],
+                violations=np.where(violations == 0, np.nan, violations),
                 metrics=cheap,
             ),
             progress=self._progress(),
@@ -297,12 +302,16 @@ class Study:
         end = len(violations) if self._screens else enough
         return metrics, violations[:end]
 
+    def _evaluation_keys(self, codes: IntArray) -> list[str]:
+        """What decides each candidate's outcome; the candidate itself where outcomes are not kept."""
+        return self._evaluator.keys(codes) if self._evaluator.fingerprint else candidate_keys(codes)
+
     def _start(self, numbers: Sequence[int]) -> None:
         """Hand trials out, except those whose evaluation is known or under way."""
         fresh: dict[str, int] = {}
         for number in numbers:
             key = self._eval_key[number]
-            if self._evaluator.fingerprint and key in self._running:
+            if key in self._running:
                 self._running[key].append(number)
             else:
                 self._running[key] = [number]
@@ -357,7 +366,7 @@ class Study:
             finished=Finished(
                 numbers=numbers,
                 states=[State.FAILED if error else State.MEASURED for error in errors],
-                violations=violations.tolist(),
+                violations=violations,
                 errors=errors,
                 metrics=metrics,
                 artifacts=[evaluation.artifacts[row] if evaluation.artifacts else {} for row in rows],
@@ -409,7 +418,7 @@ class Study:
             numbers = [row.number for row in rows]
             codes = np.array([row.code for row in rows], dtype=np.int64)
             round_ = self._rounds[index] = _Round(numbers, codes)
-            for number, code, key in zip(numbers, codes, self._evaluator.keys(codes), strict=True):
+            for number, code, key in zip(numbers, codes, self._evaluation_keys(codes), strict=True):
                 trial = trials[number]
                 self._codes[number] = code
                 self._round_of[number] = index

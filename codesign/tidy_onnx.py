@@ -40,7 +40,8 @@ def tidy(model: ModelProto, parameters: Mapping[str, str], buffers: Collection[s
 
 def serialised(model: ModelProto) -> bytes:
     """The model's bytes; equal models give equal bytes."""
-    return model.SerializeToString(deterministic=True)
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
 
 
 def _split_merged(graph: GraphProto, parameters: Mapping[str, str], buffers: Collection[str]) -> None:
@@ -128,7 +129,7 @@ def _scope(node: NodeProto, weights: set[str]) -> str:
     """The module a node's weights belong to, as `stem/conv/`, or nothing."""
     for name in node.input:
         if name in weights and "." in name:
-            return name.rpartition(".")[0].replace(".", "/") + "/"
+            return str(name).rpartition(".")[0].replace(".", "/") + "/"
     return ""
 
 
@@ -149,7 +150,7 @@ def _strip(model: ModelProto) -> None:
             copies = [onnx.AttributeProto.FromString(attribute.SerializeToString()) for attribute in attributes]
             del node.attribute[:]
             node.attribute.extend(copies)
-    opsets = sorted(((opset.domain, opset.version) for opset in model.opset_import))
+    opsets = sorted((opset.domain, opset.version) for opset in model.opset_import)
     del model.opset_import[:]
     model.opset_import.extend(onnx.helper.make_opsetid(domain, version) for domain, version in opsets)
 

@@ -31,16 +31,21 @@ class Session(Protocol):
         """Whether every step was made."""
         ...
 
-    def step(self) -> dict[str, float]:
-        """One step (an epoch); metrics so far."""
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metrics after the last step; empty before the first."""
+        ...
+
+    def step(self) -> None:
+        """One step (an epoch)."""
         ...
 
     def save(self, folder: Path) -> None:
         """Write everything needed to go on elsewhere."""
         ...
 
-    def load(self, folder: Path) -> None:
-        """Go on from a saved state."""
+    def resume(self, folder: Path) -> bool:
+        """Go on from a saved state; False if there is none that can be read."""
         ...
 
     def write_artifacts(self, folder: Path) -> dict[str, str]:
@@ -110,20 +115,16 @@ class TrainEvaluator:
     def _train(self, code: IntArray, key: str) -> tuple[dict[str, float], dict[str, str]]:
         session = self.start(code, key)
         checkpoint = self._context.folder / "checkpoints" / key
-        if checkpoint.is_dir():
-            session.load(checkpoint)
-        found: dict[str, float] = {}
-        epoch = 0
+        session.resume(checkpoint)
         while not session.is_done:
-            found = session.step()
-            epoch += 1
-            if epoch % self.checkpoint_epochs == 0 and not session.is_done:
+            session.step()
+            if not session.is_done and int(session.metrics["epochs"]) % self.checkpoint_epochs == 0:
                 session.save(checkpoint)
         files = self.store_artifacts(session, key)
         shutil.rmtree(checkpoint, ignore_errors=True)
-        return self.result(found), files
+        return self.result(session.metrics), files
 
-    def result(self, found: dict[str, float], stopped_early: bool = False) -> dict[str, float]:
+    def result(self, found: Mapping[str, float], stopped_early: bool = False) -> dict[str, float]:
         """The metrics of a finished training, from those of its last epoch."""
         return {name: found.get(name, np.nan) for name in self.metrics} | {"stopped_early": float(stopped_early)}
 

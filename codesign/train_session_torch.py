@@ -9,7 +9,9 @@ from torch import nn
 
 from codesign.data.dataset import Dataset
 from codesign.recipe import Recipe
-from codesign.train_torch import Training, evaluate_accuracy, load_weights, save_weights, seeded_build
+from codesign.checkpoint_torch import load_weights, save_weights
+from codesign.predict_torch import evaluate_accuracy
+from codesign.train_torch import Training, seeded_build
 
 
 class TrainSession:
@@ -31,18 +33,22 @@ class TrainSession:
         """Whether every epoch was trained."""
         return self._training.is_done
 
-    def step(self) -> dict[str, float]:
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metrics after the last epoch trained, in this process or before a resume; empty before the first."""
+        return {**self._training.metrics, "epochs": float(self._training.epoch)} if self._training.metrics else {}
+
+    def step(self) -> None:
         """Train one epoch."""
-        found = self._training.run_epoch()
-        return {**found, "epochs": float(self._training.epoch)}
+        self._training.run_epoch()
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint."""
         self._training.save(folder)
 
-    def load(self, folder: Path) -> None:
-        """Go on from a checkpoint."""
-        self._training.load(folder)
+    def resume(self, folder: Path) -> bool:
+        """Go on from a checkpoint; False if there is none that can be read."""
+        return self._training.resume(folder)
 
     def write_artifacts(self, folder: Path) -> dict[str, str]:
         """Write the weights."""

@@ -1,7 +1,7 @@
 """The NASNet search space: two cells of blocks, stacked by a fixed plan.
 
-Source: Zoph, Vasudevan, Shlens, Le 2018, "Learning Transferable Architectures for Scalable Image Recognition", section 3
-and appendix A; shapes, stems and projections as in TF-slim's `nasnet.py` and `nasnet_utils.py`.
+Source: Zoph, Vasudevan, Shlens, Le 2018, "Learning Transferable Architectures for Scalable Image Recognition", section
+3 and appendix A; shapes, stems and projections as in TF-slim's `nasnet.py` and `nasnet_utils.py`.
 
 Departures, where the sources are silent or would make equal cells differ:
 
@@ -19,7 +19,6 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -95,15 +94,8 @@ class NasNet(NetworkSpace):
             check_name("operations", name, OPERATIONS)
         if len(set(self.operations)) != len(self.operations):
             raise ValueError(f"operations: {', '.join(self.operations)} names one twice")
-        options = _options(self.channels)
-        if self.stem == "imagenet" and any(filters % 4 for filters in options):
-            raise ValueError(
-                f"channels: {self.channels} is not allowed; use multiples of 4 (the stem cells have F / 4)"
-            )
-        if self.macro.stem_filters(np.array(options)).min() < 1:
-            raise ValueError(
-                f"stem_multiplier: {self.stem_multiplier} leaves the stem without filters; use a larger one"
-            )
+        for filters in _options(self.channels):
+            self.macro.check_channels(filters)
 
     @cached_property
     def macro(self) -> Macro:
@@ -229,6 +221,7 @@ class NasNet(NetworkSpace):
 
     def architecture_ops(self, genotype: NasNetGenotype) -> OpTable:
         """`ops` of one architecture under this space's plan, whatever its blocks, N, F and stated outputs."""
+        self.macro.check_channels(genotype.channels)
         return network_ops(CellBatch.of_genotypes([genotype]), self.macro)
 
     def architecture_auxiliary_ops(self, genotype: NasNetGenotype) -> OpTable:
@@ -242,6 +235,7 @@ class NasNet(NetworkSpace):
 
     def build_architecture(self, genotype: NasNetGenotype) -> object:
         """The module of one architecture under this space's plan, whatever its blocks, N, F and stated outputs."""
+        self.macro.check_channels(genotype.channels)
         # named, not imported: this package must load without torch
         return importlib.import_module("search_spaces.nasnet_torch").NasNetModule(genotype, self.macro)
 
@@ -294,20 +288,6 @@ class NasNet(NetworkSpace):
             raise ValueError("auxiliary: this space has no auxiliary head")
 
 
-@dataclass(frozen=True, slots=True)
-class Architecture:
-    """A published network: its genotype, and the space that gives it its plan."""
-
-    genotype: NasNetGenotype
-    space: NasNet
-
-
-def named(name: str) -> Architecture:
-    """The published architecture of that name. Raises ValueError for an unknown one."""
-    check_name("architecture", name, tuple(ARCHITECTURES))
-    return ARCHITECTURES[name]
-
-
 def _options(value: int | tuple[int, ...]) -> tuple[int, ...]:
     return value if isinstance(value, tuple) else (value,)
 
@@ -316,62 +296,3 @@ def _check_counts(key: str, value: int | tuple[int, ...]) -> None:
     options = _options(value)
     if not options or min(options) < 1 or len(set(options)) != len(options):
         raise ValueError(f"{key}: {value} is not allowed; use a whole number of at least 1, or several different ones")
-
-
-NASNET_A_NORMAL: Final = Cell(
-    (
-        Block(0, 1, "sep5x5", "sep3x3"),
-        Block(1, 1, "sep5x5", "sep3x3"),
-        Block(0, 1, "avgpool3x3", "identity"),
-        Block(1, 1, "avgpool3x3", "avgpool3x3"),
-        Block(0, 0, "sep3x3", "identity"),
-    ),
-    outputs=(1, 2, 3, 4, 5, 6),
-)
-"""The normal cell of NASNet-A: it also passes on state 1."""
-
-NASNET_A_REDUCTION: Final = Cell(
-    (
-        Block(0, 1, "sep5x5", "sep7x7"),
-        Block(0, 1, "maxpool3x3", "sep7x7"),
-        Block(0, 1, "avgpool3x3", "sep5x5"),
-        Block(3, 2, "identity", "avgpool3x3"),
-        Block(2, 0, "sep3x3", "maxpool3x3"),
-    ),
-    outputs=(3, 4, 5, 6),
-)
-"""The reduction cell of NASNet-A: it also outputs state 3, which a block reads."""
-
-
-def _nasnet_a(cells: int, channels: int, space: NasNet) -> Architecture:
-    return Architecture(NasNetGenotype(NASNET_A_NORMAL, NASNET_A_REDUCTION, cells, channels), space)
-
-
-ARCHITECTURES: Final[Mapping[str, Architecture]] = MappingProxyType(
-    {
-        "nasnet-a-cifar": _nasnet_a(
-            6,
-            32,
-            NasNet(
-                image_shape=(3, 32, 32), classes=10, cells=6, channels=32, auxiliary=True, drop_path_keep=0.6
-            ),
-        ),
-        "nasnet-a-mobile": _nasnet_a(
-            4,
-            44,
-            NasNet(
-                image_shape=(3, 224, 224), classes=1000, cells=4, channels=44, stem="imagenet", stem_multiplier=1.0,
-                auxiliary=True, dropout_keep=0.5,
-            ),
-        ),
-        "nasnet-a-large": _nasnet_a(
-            6,
-            168,
-            NasNet(
-                image_shape=(3, 331, 331), classes=1000, cells=6, channels=168, stem="imagenet",
-                skip_reduction_input=True, auxiliary=True, drop_path_keep=0.7, dropout_keep=0.5,
-            ),
-        ),
-    }
-)  # fmt: skip
-"""NASNet-A as published, with TF-slim's settings: 6@768 on CIFAR, 4@1056 (Mobile) and 6@4032 (Large) on ImageNet."""

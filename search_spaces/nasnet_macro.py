@@ -10,10 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
-import numpy as np
-
 from search_spaces.nasnet_cell import check_name
-from search_spaces.ops import IntArray
 
 Stem = Literal["cifar", "imagenet"]
 Size = tuple[int, int]
@@ -119,10 +116,18 @@ class Macro:
         height, width = self.image_shape[1:]
         return ((height - 1) // 2, (width - 1) // 2) if self.stem == "imagenet" else (height, width)
 
-    def stem_filters(self, channels: IntArray) -> IntArray:
-        """Filters of the stem's convolution for each F in `channels`, shape (n,)."""
-        base = np.full_like(channels, 32) if self.stem == "imagenet" else channels
-        return np.asarray(base * self.stem_multiplier, dtype=np.int64)
+    def stem_filters(self, channels: int) -> int:
+        """Filters of the stem's convolution for F = `channels`."""
+        return int((32 if self.stem == "imagenet" else channels) * self.stem_multiplier)
+
+    def check_channels(self, channels: int) -> None:
+        """Raise ValueError unless every cell and the stem's convolution have filters for F = `channels`."""
+        if self.stem == "imagenet" and channels % 4:
+            raise ValueError(f"channels: {channels} is not allowed; the stem cells have F / 4: use a multiple of 4")
+        if self.stem_filters(channels) < 1:
+            raise ValueError(
+                f"stem_multiplier: {self.stem_multiplier} leaves the stem without filters; use a larger number"
+            )
 
     @property
     def auxiliary_size(self) -> Size:

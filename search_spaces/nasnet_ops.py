@@ -118,7 +118,8 @@ def network_ops(batch: CellBatch, macro: Macro) -> OpTable:
     if len(batch) == 0:
         return OpTableBuilder(0).build()
     widths = batch.output_widths()
-    stem = macro.stem_filters(batch.channels)
+    distinct, rows = np.unique(batch.channels, return_inverse=True)
+    stem = np.array([macro.stem_filters(int(channels)) for channels in distinct], dtype=np.int64)[rows]
     pieces = [_stem_piece(macro, stem)]
     last, older, older_before = stem, None, None
     for site in macro.sites(int(batch.cells.max())):

@@ -160,6 +160,14 @@ N_STEPS: Final = np.array([len(steps) for steps in TEMPLATES], dtype=np.int64)
 def operation_template(
     operation: IntArray, is_projected: BoolArray, is_rectified: BoolArray, join: IntArray
 ) -> IntArray:
+    """Indices of the templates of blocks' halves; all arrays have the same shape.
+
+    Args:
+        operation: indices into `OPERATIONS`.
+        is_projected: whether a 1x1 convolution must match shapes; means nothing for a convolution.
+        is_rectified: whether the half is the first to need the ReLU of its state.
+        join: 0 for a left half, 1 for the right half of a sum, 2 for that of a concatenation.
+    """
     return len(PIECES) + ((operation * 2 + is_projected) * 2 + is_rectified) * _N_JOINS + join
 
 

@@ -61,7 +61,7 @@ def ideal_dram_bytes(workload: Workload) -> FloatArray:
     """Fewest bytes that a layer moves: inputs, weights and outputs once each, shape (L,).
 
     A workload does not hold its padding. Counted are the (out - 1) min(stride, filter) + 1 input rows (and columns)
-    that padding of up to half the filter on either side leaves at least; so the figure remains a lower bound.
+    that padding of less than half the filter on either side leaves at least; so the figure remains a lower bound.
     """
     rows = (workload.out_y - 1) * np.minimum(workload.stride, workload.filter_y) + 1
     columns = (workload.out_x - 1) * np.minimum(workload.stride, workload.filter_x) + 1

@@ -48,11 +48,12 @@ class Workload:
     @classmethod
     def from_layers(cls, **columns: object) -> Workload:
         """A workload from scalars and arrays that are broadcast together; absent columns are 1 (bits 8)."""
-        defaults: dict[str, object] = {f.name: 1 for f in fields(cls)} | {"bits": 8}
+        defaults: dict[str, object] = {f.name: 8 if f.name == "bits" else 1 for f in fields(cls)}
         unknown = set(columns) - set(defaults)
         if unknown:
             raise ValueError(f"unknown workload column {sorted(unknown)[0]!r}; columns are {', '.join(defaults)}")
-        arrays = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, dtype=np.int64)) for v in (defaults | columns).values()))
+        given = defaults | columns
+        arrays = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, dtype=np.int64)) for v in given.values()))
         named = dict(zip(defaults, arrays, strict=True))
         if any((column < 1).any() for column in named.values()):
             raise ValueError("every workload column must be at least 1")

@@ -55,7 +55,9 @@ class Split:
             raise DataError(f"images must have shape (n, channels, height, width) of uint8 or float32, not {found}")
         if self.labels.shape != self.images.shape[:1] or self.labels.dtype != np.int64:
             found = f"{self.labels.shape} of {self.labels.dtype}"
-            raise DataError(f"{len(self.images)} images need labels of shape ({len(self.images)},) of int64, not {found}")
+            raise DataError(
+                f"{len(self.images)} images need labels of shape ({len(self.images)},) of int64, not {found}"
+            )
         if self.images.size == 0:
             raise DataError(f"a split is empty: its images have shape {self.images.shape}")
 
@@ -89,13 +91,11 @@ class Dataset:
     def __post_init__(self) -> None:
         if len(self.classes) < 2:
             raise DataError(f"{self.name}: {len(self.classes)} class(es) found; a classifier needs at least 2")
-        expected = (self.train.images.shape[1:], self.train.images.dtype)
+        expected = f"{self.train.images.shape[1:]} of {self.train.images.dtype}"
         for split_name, split in (("validation", self.validation), ("test", self.test)):
-            if (split.images.shape[1:], split.images.dtype) != expected:
-                raise DataError(
-                    f"{self.name}: images of the {split_name} split are {split.images.shape[1:]} of {split.images.dtype}, "
-                    f"those of the train split {expected[0]} of {expected[1]}"
-                )
+            found = f"{split.images.shape[1:]} of {split.images.dtype}"
+            if found != expected:
+                raise DataError(f"{self.name}: images of the {split_name} split are {found}, those of train {expected}")
         for split_name, split in (("train", self.train), ("validation", self.validation), ("test", self.test)):
             low, high = int(split.labels.min()), int(split.labels.max())
             if low < 0 or high >= len(self.classes):
@@ -176,7 +176,7 @@ def content_hash(n_classes: int, *splits: Split) -> str:
             if sys.byteorder == "big":
                 portable = portable.byteswap()
             digest.update(f"|{array.dtype.name}{array.shape}|".encode())
-            digest.update(portable.reshape(-1).view(np.uint8))
+            digest.update(portable.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from codesign.data.dataset import Dataset, DataShape
-from codesign.data.source import Part, Source, array_part, as_images, check_size, class_names, to_labels
+from codesign.data.source import Part, Source, array_part, as_images, check_size, find_classes, to_labels
 from codesign.data.split import SplitOptions
 from codesign.errors import DataError, nearest
 
@@ -24,8 +24,8 @@ class Function:
     The function may return (images, labels), or a mapping of "train" and, if it has one, "test" to such pairs. Images
     have shape (n, H, W), (n, H, W, C) or (n, C, H, W); labels are whole numbers from 0, or strings.
 
-    `describe` has to call the function; where that is slow, name your own class with `describe` and `load` as the data's
-    `type` instead.
+    `describe` has to call the function; where that is slow, name your own class with `describe` and `load` as the
+    data's `type` instead.
 
     Attributes:
         call: "module:function"; the module must be importable (codesign looks beside the job file too).
@@ -59,7 +59,7 @@ class Function:
         if not isinstance(result, Mapping) or "train" not in result or not result.keys() <= {"train", "test"}:
             keys = f" with keys {', '.join(map(str, result))}" if isinstance(result, Mapping) else ""
             raise DataError(f"{self.call} returned a {type(result).__name__}{keys}; it must return {_RESULTS}")
-        classes = class_names(np.asarray(self._pair(result, "train")[1]), self.call)
+        classes = find_classes(np.asarray(self._pair(result, "train")[1]), self.call)
         test = self._part(result, "test", classes) if "test" in result else None
         return Source(self.call, classes, self._part(result, "train", classes), test).dataset(self.split)
 
@@ -94,4 +94,5 @@ class Function:
         for name, split in (("train", dataset.train), ("validation", dataset.validation), ("test", dataset.test)):
             if split.images.dtype == np.float32 and not np.isfinite(split.images).all():
                 raise DataError(f"{self.call}: images of the {name} split hold NaN or infinite values")
-        return dataset
+        # Taken anew: results are kept by fingerprint, and a user's own text may not follow the content.
+        return Dataset.of(dataset.name, dataset.train, dataset.validation, dataset.test, dataset.classes)

@@ -11,7 +11,7 @@ import struct
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from codesign.data.source import (
     array_part,
     as_images,
     check_size,
-    class_names,
+    find_classes,
     images_shape,
     to_labels,
 )
@@ -45,13 +45,13 @@ class Idx:
 
     Attributes:
         path: the folder; files may end in .gz, and may carry a prefix (EMNIST: `emnist-digits-train-images-...`).
-        classes: names of the classes; left out, the numbers.
+        class_names: names of the classes; left out, the numbers.
         size: height and width in pixels to resize to, or None.
         split: how the images are divided.
     """
 
     path: Path
-    classes: tuple[str, ...] | None = None
+    class_names: tuple[str, ...] | None = None
     size: int | None = None
     split: SplitOptions = field(default_factory=SplitOptions)
 
@@ -68,12 +68,12 @@ class Idx:
             for path in test:
                 _dims(path)
         channels, height, width = images_shape(image_dims, str(images))[0]
-        classes = self.classes or class_names(_read(labels), str(labels))
+        classes = self.class_names or find_classes(_read(labels), str(labels))
         return DataShape(channels, self.size or height, self.size or width, len(classes))
 
     def load(self) -> Dataset:
         """All checks; images are uint8, or float32 where the file holds another type."""
-        return _load(Path(self.path).name, self.path, self.classes, self.size, self.split)
+        return _load(Path(self.path).name, self.path, self.class_names, self.size, self.split)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class FashionMnist:
 def _load(name: str, folder: Path, classes: tuple[str, ...] | None, size: int | None, split: SplitOptions) -> Dataset:
     images, labels = _pair(folder, "train")
     raw_labels = _read(labels)
-    names = classes or class_names(raw_labels, str(labels))
+    names = classes or find_classes(raw_labels, str(labels))
     test = _test_pair(folder)
     train_part = _part(images, labels, raw_labels, names, size)
     test_part = _part(test[0], test[1], _read(test[1]), names, size) if test else None
@@ -145,18 +145,20 @@ def _find(folder: Path, stem: str) -> Path | None:
     """The one file of that stem, with '-' or '.' before the type, plain or compressed; plain wins."""
     if not Path(folder).is_dir():
         raise DataError(f"{folder}: no such folder")
-    found = sorted(path for path in Path(folder).glob(f"*{stem}?idx[0-9]-ubyte*") if path.suffix in (".gz", path.suffix))
+    found = sorted(
+        path for path in Path(folder).glob(f"*{stem}?idx[0-9]-ubyte*") if path.suffix in (".gz", path.suffix)
+    )
     stems = {path.name.removesuffix(".gz") for path in found}
     if len(stems) > 1:
         raise DataError(f"{folder}: several files could be {stem!r}: {', '.join(sorted(stems))}; keep one set")
     return found[0] if found else None
 
 
-def _open(path: Path) -> IO[bytes]:
-    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+def _open(path: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
 
 
-def _header(file: IO[bytes], path: Path) -> tuple[str, tuple[int, ...]]:
+def _header(file: BinaryIO, path: Path) -> tuple[str, tuple[int, ...]]:
     """Type and shape of an IDX file; leaves the file at its first value."""
     magic = file.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _TYPES:

@@ -46,7 +46,7 @@ class ImageFolder:
         """The size of one image and the number of class folders; only the headers of a few images are read."""
         classes, train, _ = _scan(Path(self.path))
         mode = _mode(train)
-        channels, height, width = decode(train.files[0], mode, self.size, str(train.files[0])).shape
+        channels, height, width = decode(train.files[0], mode, self.size, lambda i: str(train.files[i])).shape
         return DataShape(channels, height, width, len(classes))
 
     def load(self) -> Dataset:

@@ -20,7 +20,7 @@ from codesign.data.source import (
     array_part,
     as_images,
     check_size,
-    class_names,
+    find_classes,
     images_shape,
     to_labels,
 )
@@ -45,14 +45,14 @@ class Npz:
     Attributes:
         path: the file.
         layout: where the channels stand: "auto" (the side that has 1, 3 or 4), "chw" or "hwc".
-        classes: names of the classes; left out, the numbers, or the distinct strings.
+        class_names: names of the classes; left out, the numbers, or the distinct strings.
         size: height and width in pixels to resize to, or None.
         split: how the images are divided.
     """
 
     path: Path
     layout: Layout = "auto"
-    classes: tuple[str, ...] | None = None
+    class_names: tuple[str, ...] | None = None
     size: int | None = None
     split: SplitOptions = field(default_factory=SplitOptions)
 
@@ -64,7 +64,7 @@ class Npz:
         file = _File(Path(self.path))
         images, labels = file.train_pair()
         shape, _ = images_shape(file.array_shape(images), file.member(images), self.layout)
-        classes = self.classes or class_names(file.read(labels), file.member(labels))
+        classes = self.class_names or find_classes(file.read(labels), file.member(labels))
         for pair in (_VALIDATION, _TEST):
             if found := file.pair(pair):
                 file.array_shape(found[0])
@@ -77,7 +77,7 @@ class Npz:
         train, validation, test = [file.train_pair()], file.pair(_VALIDATION), file.pair(_TEST)
         if validation:
             train.append(validation)
-        classes = self.classes or class_names(file.read(train[0][1]), file.member(train[0][1]))
+        classes = self.class_names or find_classes(file.read(train[0][1]), file.member(train[0][1]))
         test_part = self._part(file, [test], classes) if test else None
         source = Source(Path(self.path).stem, classes, self._part(file, train, classes), test_part)
         return source.dataset(self.split)

@@ -69,7 +69,7 @@ class Source:
         )
 
 
-def class_names(labels: NDArray[Any], where: str) -> tuple[str, ...]:
+def find_classes(labels: NDArray[Any], where: str) -> tuple[str, ...]:
     """Names of the classes in raw labels: the distinct strings, sorted, or "0" to the largest number.
 
     Raises:
@@ -172,7 +172,8 @@ def as_images(array: NDArray[Any], where: str, layout: Layout = "auto") -> Image
         array = array.transpose(0, 3, 1, 2)
     wanted = np.uint8 if array.dtype in (np.bool_, np.uint8) else np.float32
     with np.errstate(over="ignore"):  # a double beyond float32 becomes infinite, and fetching reports it
-        return np.ascontiguousarray(array, dtype=wanted)
+        images: Images = np.ascontiguousarray(array, dtype=wanted)  # type: ignore[assignment]
+    return images
 
 
 def images_shape(shape: tuple[int, ...], where: str, layout: Layout = "auto") -> tuple[tuple[int, int, int], bool]:

@@ -1,8 +1,8 @@
 """Cuts data into train, validation and test: stratified, exact in size, and the same on every machine.
 
-Within each class the images are put in an order that follows from the seed alone, and every split takes a run of that
-order. So the test split depends on neither `limit` nor `validation`, and a larger limit keeps the images of a smaller one
-(but for the odd image where shares are rounded).
+Within each class the images are put in an order that follows from the seed alone, and every split takes a run of
+that order. So the test split depends on neither `limit` nor `validation`, and a larger limit keeps the images of a
+smaller one (but for the odd image where shares are rounded).
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ class SplitOptions:
     def __post_init__(self) -> None:
         for name, fraction in (("validation", self.validation), ("test", self.test)):
             if not 0 < fraction < 1:
-                raise DataError.about(f"split.{name}", fraction, "a fraction above 0 and below 1, for example 0.2")
+                raise DataError.about(name, fraction, "a fraction above 0 and below 1, for example 0.2")
         for name, count in (("limit", self.limit), ("test_limit", self.test_limit)):
             if count is not None and count < 1:
-                raise DataError.about(f"split.{name}", count, "a positive number of images, or leave it out for all")
+                raise DataError.about(name, count, "a positive number of images, or leave it out for all")
         if not 0 <= self.seed < 2**63:
-            raise DataError.about("split.seed", self.seed, "a whole number from 0 to 2**63 - 1")
+            raise DataError.about("seed", self.seed, "a whole number from 0 to 2**63 - 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def apportion(counts: IntArray, total: int, least: int = 1, keep: int = 0) -> In
     low = np.minimum(least, high)
     total = int(np.clip(total, low.sum(), high.sum()))
     quota = counts * (total / max(1, int(counts.sum())))
-    share = np.clip(np.floor(quota).astype(np.int64), low, high)
+    share: IntArray = np.clip(np.floor(quota).astype(np.int64), low, high)
     while (missing := total - int(share.sum())) != 0:
         gap = quota - share
         if missing > 0:
@@ -152,7 +152,7 @@ def _class_ranks(labels: IntArray, counts: IntArray, seed: int, stream: int) -> 
     """A random order of all rows, and each row's place among those of its class in that order."""
     # Raw output and a stable sort: NumPy promises the same bits in every release for these, not for `permutation`.
     keys = np.random.PCG64(np.random.SeedSequence((seed, stream))).random_raw(len(labels))
-    order = np.argsort(keys, kind="stable")
+    order: IntArray = np.argsort(keys, kind="stable").astype(np.int64)
     grouped = order[np.argsort(labels[order], kind="stable")]
     rank = np.empty(len(labels), dtype=np.int64)
     rank[grouped] = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)

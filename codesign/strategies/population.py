@@ -1,0 +1,75 @@
+"""Candidates with their results, compared by feasibility, non-domination and crowding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from codesign.pareto import crowded_order
+from codesign.strategies.strategy import FloatArray, StateDict, Told, pack, unpack
+from search_spaces.ops import IntArray
+
+
+@dataclass(frozen=True)
+class Population:
+    """Evaluated candidates.
+
+    Attributes:
+        codes: shape (p, d).
+        losses: shape (p, m).
+        violations: shape (p,), finite: a failed candidate is no member.
+        born: shape (p,), number of the tell that brought the member.
+    """
+
+    codes: IntArray
+    losses: FloatArray
+    violations: FloatArray
+    born: IntArray
+
+    @classmethod
+    def empty(cls, n_decisions: int, n_objectives: int) -> Population:
+        """No member."""
+        integers = np.zeros((0, n_decisions), dtype=np.int64)
+        return cls(integers, np.zeros((0, n_objectives)), np.zeros(0), np.zeros(0, dtype=np.int64))
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @cached_property
+    def standing(self) -> IntArray:
+        """Place of each member from best (0) to worst, shape (p,)."""
+        order = crowded_order(self.losses, self.violations)
+        places = np.empty(len(order), dtype=np.int64)
+        places[order] = np.arange(len(order))
+        return places
+
+    def join(self, told: Told, born: int) -> Population:
+        """With the candidates of a tell that did not fail."""
+        alive = np.isfinite(told.violations)
+        return Population(
+            np.concatenate([self.codes, told.codes[alive]]),
+            np.concatenate([self.losses, told.losses[alive]]),
+            np.concatenate([self.violations, told.violations[alive]]),
+            np.concatenate([self.born, np.full(int(alive.sum()), born, dtype=np.int64)]),
+        )
+
+    def take(self, rows: IntArray) -> Population:
+        """The given members."""
+        return Population(self.codes[rows], self.losses[rows], self.violations[rows], self.born[rows])
+
+    def tournament(self, n: int, size: int, rng: np.random.Generator) -> IntArray:
+        """Rows of the winners of `n` tournaments among `size` members drawn with replacement, shape (n,)."""
+        drawn = rng.integers(0, len(self), size=(n, size))
+        first = self.standing[drawn].argmin(axis=1)
+        return np.take_along_axis(drawn, first[:, None], axis=1)[:, 0]
+
+    def state_dict(self) -> StateDict:
+        """JSON-able."""
+        return {name: pack(getattr(self, name)) for name in ("codes", "losses", "violations", "born")}
+
+    @classmethod
+    def from_state_dict(cls, state: StateDict) -> Population:
+        """The population that `state_dict` was taken of."""
+        return cls(**{name: unpack(packed) for name, packed in state.items()})

@@ -1,0 +1,47 @@
+"""What `run` and `resume` share: drive the study under a progress line, then the final figures, the front, the report."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from codesign.assemble import Parts
+from codesign.run import Run, drive, finish_run, study_of
+
+
+def carry_out(run: Run, parts: Parts, address: str) -> None:
+    """Drive a run to its end and show what it found."""
+    from rich.console import Console
+
+    from codesign.front import front_table, print_front
+    from codesign.progress import progress_line
+    from codesign.report import write_report
+
+    console = Console(highlight=False)
+    began = time.monotonic()
+    job = run.job
+    console.print(
+        f"[bold]{job.name}[/]: {job.space.type} x {', '.join(job.targets) or 'no target'}, {parts.space.size:.3g} candidates, "
+        f"{job.search.strategy.type}, {job.search.trials:,} trials, driver {job.driver.type}; folder {run.folder}",
+        soft_wrap=True,
+    )
+    study = study_of(run, parts)
+    if study.n_finished:
+        console.print(f"resuming: {study.n_finished:,} of {job.search.trials:,} trials are done")
+    try:
+        with progress_line(study, parts.objectives, console):
+            drive(run, parts, study, address)
+    except KeyboardInterrupt:
+        click.echo(f"stopped; everything finished is kept: codesign resume {run.folder}", err=True)
+        raise
+    if study.is_exhausted:
+        console.print(
+            f"the search ended after {study.n_finished:,} trials: no further new candidate within the budgets was found"
+        )
+    finish_run(run, parts, console.print)
+    print_front(front_table(run, parts, where=None, upto=None), console)
+    report = write_report(run, parts, run.folder / "report.html")
+    console.print(f"report: {report}", soft_wrap=True)
+    seconds = time.monotonic() - began
+    console.print(f"done in {seconds:.1f} s: {study.n_finished:,} trials, {study.n_proposed - study.n_asked:,} over budget")
