@@ -32,7 +32,7 @@ _WORDS = ("and", "or", "not")
 _MAX_DEPTH = 100
 
 _TOKEN = re.compile(
-    r"""(?P<number>[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?P<suffix>[A-Za-z%]*))
+    r"""(?P<number>[+-]?(?:[0-9]+(?:_[0-9]+)*\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?(?P<suffix>[A-Za-z%]*))
       | (?P<name>[A-Za-z_]\w*(?:@[\w.-]*\w)?)
       | (?P<operator><=|>=|==|<|>)
       | (?P<bracket>[()])""",

@@ -16,7 +16,7 @@ from codesign.front_print import print_front
 from codesign.objectives import Objective, Objectives
 from codesign.pareto import is_nondominated
 from codesign.run import Run
-from codesign.store import Final
+from codesign.store import VIOLATION, Final
 from codesign.trial import FloatArray, Trial
 
 __all__ = ["Counts", "FrontTable", "axes_of", "front_table", "fronts", "known_metrics", "print_front"]
@@ -71,7 +71,7 @@ def fronts(runs: Sequence[tuple[Run, Parts]], where: Condition | None = None, up
 def known_metrics(runs: Iterable[tuple[Run, Parts]]) -> list[str]:
     """Metrics that trials of these runs have or can have, each once."""
     names = (n for run, parts in runs for n in (*parts.metrics, *run.store.metric_names(run.study_id)))
-    return list(dict.fromkeys(names))
+    return [name for name in dict.fromkeys(names) if name != VIOLATION]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

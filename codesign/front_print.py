@@ -31,7 +31,7 @@ class _Column:
     @property
     def width(self) -> int:
         lines = [*self.header.split("\n"), *self.cells]
-        return max(map(len, lines)) + 2
+        return max(map(len, lines)) + 3  # padding and the gap between columns
 
 
 def print_front(table: FrontTable, console: Console) -> None:

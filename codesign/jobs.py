@@ -30,8 +30,8 @@ RUNS_ON_CLUSTER = "${CODESIGN_RUNS:-$HOME/.codesign/runs}"
 
 _ADDRESS_FORM = f"the http:// or https:// address of the cluster's dashboard, for example {DEFAULT_ADDRESS}"
 _HOW_TO_AUTHORIZE = (
-    "set RAY_AUTH_MODE=token and put the cluster's token into ~/.ray/auth_token (or name its file in "
-    "RAY_AUTH_TOKEN_PATH); `ray get-auth-token` on the head node prints it"
+    "put the cluster's token into ~/.ray/auth_token, or name a file that holds it in RAY_AUTH_TOKEN_PATH "
+    "(`ray get-auth-token` on the head node prints it)"
 )
 _UNFINISHED = ("PENDING", "RUNNING")
 
@@ -65,7 +65,8 @@ class Submitted:
     @property
     def reason(self) -> str:
         """Why it ended as it did, on one line."""
-        return (self.message.strip().splitlines() or [""])[0].rstrip(":")
+        first = (self.message.strip().splitlines() or [""])[0]
+        return first.partition(", last available logs")[0].rstrip(":")
 
     def runtime_seconds(self, now: float) -> float | None:
         """Seconds from its start to its end, or to `now`."""
@@ -83,8 +84,8 @@ def choose_address(option: str | None, environ: Mapping[str, str]) -> str:
     """The dashboard to talk to, without a slash at its end.
 
     Args:
-        option: what `--address` gave. Without it RAY_API_SERVER_ADDRESS holds, then RAY_ADDRESS if it is an http address
-            (it may name a port of Ray's own instead), then Ray's default on this machine.
+        option: what `--address` gave. Without it RAY_API_SERVER_ADDRESS holds, then RAY_ADDRESS if it is an http
+            address (it may name a port of Ray's own instead), then Ray's default on this machine.
         environ: the environment.
 
     Raises:
@@ -163,11 +164,14 @@ def authorize(address: str, environ: Mapping[str, str], home: Path) -> dict[str,
         token = find_token(environ, home)
         status = 401 if token is None else _version_status(address, token)
     if status in (401, 403) and token is None:
-        off = " (RAY_AUTH_MODE is 'disabled' here)" if mode == "disabled" else ""
-        raise InputError(f"the cluster at {address} asks for a token{off}: {_HOW_TO_AUTHORIZE}")
+        switch = "RAY_AUTH_MODE is 'disabled' here: unset it or set it to token, and " if mode == "disabled" else ""
+        raise InputError(f"the cluster at {address} asks for a token; {switch}{_HOW_TO_AUTHORIZE}")
     if status in (401, 403):
         source = token.source if token else ""
-        raise InputError(f"the cluster at {address} refuses the token in {source}; {_HOW_TO_AUTHORIZE}")
+        raise InputError(
+            f"the cluster at {address} refuses the token in {source}; it is another cluster's or out of "
+            "date: `ray get-auth-token` on the head node prints the right one"
+        )
     if status != 200:
         raise InputError(f"what answers at {address} is not Ray's dashboard (HTTP status {status}); check --address")
     return {"Authorization": f"Bearer {token.text}"} if token else {}
@@ -182,7 +186,9 @@ def read_json(address: str, path: str, headers: Mapping[str, str], timeout_secon
     """
     opener = urllib.request.build_opener(_NoRedirect)
     try:
-        with opener.open(urllib.request.Request(address + path, headers=dict(headers)), timeout=timeout_seconds) as answer:
+        with opener.open(
+            urllib.request.Request(address + path, headers=dict(headers)), timeout=timeout_seconds
+        ) as answer:
             return json.load(answer)
     except urllib.error.HTTPError:
         raise
@@ -197,7 +203,7 @@ def count_nodes(address: str, headers: Mapping[str, str]) -> int | None:
     """Nodes of the cluster that are alive, or None if the dashboard does not say."""
     try:
         listed = read_json(address, "/api/v0/nodes", headers)["data"]["result"]["result"]
-        return sum(node["state"] == "ALIVE" for node in listed)
+        return [node["state"] for node in listed].count("ALIVE")
     except (InputError, urllib.error.HTTPError, KeyError, TypeError):
         return None
 

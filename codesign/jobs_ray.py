@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import aiohttp
 import requests
@@ -26,16 +26,14 @@ from ray.job_submission import JobDetails, JobSubmissionClient
 
 from codesign import __version__
 from codesign.errors import CodesignError, InputError
-from codesign.job import Job
-from codesign.jobs import Submitted, failure, find_submitted, new_submission_id, run_command
+from codesign.jobs import Submitted, count_nodes, failure, find_submitted, new_submission_id, run_command
 from codesign.jobs_receive import Receiver, place_run
-from codesign.jobs_upload import Upload, write_upload
 
 PATIENCE_SECONDS = 60.0
 """How long the cluster may stay out of reach before following a job is given up."""
 
 _OVERRIDES = "RAY_API_SERVER_ADDRESS"
-_LOST = (OSError, requests.exceptions.ConnectionError, requests.exceptions.Timeout, aiohttp.ClientError)
+_LOST = (ConnectionError, TimeoutError, requests.exceptions.RequestException, aiohttp.ClientError)
 
 
 class Cluster:
@@ -51,6 +49,7 @@ class Cluster:
 
     def __init__(self, address: str, headers: Mapping[str, str]) -> None:
         self.address = address
+        self._headers = dict(headers)
         for name in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
             logging.getLogger(name).setLevel(logging.ERROR)
         with _ray_address(address), _told_plainly(address):
@@ -66,36 +65,42 @@ class Cluster:
         with _told_plainly(self.address):
             return find_submitted(submission_id, self.jobs())
 
-    def submit(self, job: Job, job_folder: Path, upload: Upload, command: Callable[[str, str], str] = run_command) -> str:
-        """Send a job and its files; the cluster starts it when it can.
+    def submit(
+        self,
+        name: str,
+        job_folder: Path,
+        package: Path,
+        job_path: str,
+        command: Callable[[str, str], str] = run_command,
+    ) -> str:
+        """Send a job with its files; the cluster starts it when it can.
 
         Args:
-            job: the job.
+            name: the job's.
             job_folder: where its file lies, noted for `fetch`.
-            upload: what travels.
-            command: the shell command for a submission id and the job's path.
+            package: what travels, a zip file from `write_upload`.
+            job_path: where the job file lies in it.
+            command: makes the shell command from the submission id and `job_path`.
 
         Returns:
             The submission id.
 
         Raises:
-            InputError: the files are too large.
             CodesignError: the cluster refuses the job.
         """
-        submission_id = new_submission_id(job.name, datetime.now(), secrets.token_hex(2))
-        metadata = {
-            "codesign": __version__, "codesign_job": job.name, "job_folder": str(job_folder.absolute()),
-            "host": platform.node(),
-        }  # fmt: skip
-        with tempfile.TemporaryDirectory() as scratch, _told_plainly(self.address):
-            package = Path(scratch) / "job.zip"
-            write_upload(upload, package)
+        submission_id = new_submission_id(name, datetime.now(), secrets.token_hex(2))
+        facts = {"codesign": __version__, "codesign_job": name, "host": platform.node()}
+        with _told_plainly(self.address):
             return self._client.submit_job(
-                entrypoint=command(submission_id, upload.job_path),
+                entrypoint=command(submission_id, job_path),
                 submission_id=submission_id,
                 runtime_env={"working_dir": str(package)},
-                metadata=metadata,
+                metadata={**facts, "job_folder": str(job_folder.absolute())},
             )
+
+    def count_nodes(self) -> int | None:
+        """Nodes that are alive, or None if the dashboard does not say."""
+        return count_nodes(self.address, self._headers)
 
     def log(self, submission_id: str) -> str:
         """Everything that a job has written so far."""
@@ -111,19 +116,21 @@ class Cluster:
         n_seen = 0
         lost_at: float | None = None
         while True:
-            n_skip = n_seen
+            n_skip = n_seen  # a new connection starts at the log's beginning
             try:
                 for text in self._tail(submission_id):
                     lost_at = None
-                    n_dropped = min(n_skip, len(text))
-                    n_skip -= n_dropped
-                    n_seen += len(text) - n_dropped
-                    if n_dropped < len(text):
-                        emit(text[n_dropped:])
+                    new = text[n_skip:]
+                    n_skip = max(0, n_skip - len(text))
+                    n_seen += len(new)
+                    if new:
+                        emit(new)
                 job = _submitted(self._client.get_job_info(submission_id))
                 if job.is_finished:
                     return job
                 lost_at = None
+            except AuthenticationError as error:
+                raise InputError(f"the cluster at {self.address} no longer accepts the token") from error
             except (*_LOST, RuntimeError) as error:
                 lost_at = lost_at or time.monotonic()
                 if time.monotonic() - lost_at > PATIENCE_SECONDS:
@@ -147,7 +154,9 @@ class Cluster:
             self._client.stop_job(submission_id)
             ended = self._await_end(submission_id, patience_seconds)
         if ended is None:
-            raise CodesignError(f"job {submission_id} was told to stop, but has not ended after {patience_seconds:.0f} s")
+            raise CodesignError(
+                f"job {submission_id} was told to stop, but has not ended after {patience_seconds:.0f} s"
+            )
         return ended
 
     def fetch(self, submission_id: str, folder: Path, job_folder: Path | None = None) -> Path:
@@ -168,40 +177,41 @@ class Cluster:
         job = self.job(submission_id)
         if job_folder is None and job.host == platform.node() and Path(job.job_folder).is_dir():
             job_folder = Path(job.job_folder)
-        helper = f"{submission_id}-fetch-{secrets.token_hex(3)}"
-        with tempfile.TemporaryDirectory() as scratch, _told_plainly(self.address):
+        with tempfile.TemporaryDirectory() as scratch:
             archive = Path(scratch) / "run.tar.gz"
-            self._client.submit_job(
-                entrypoint=f"python -m codesign.jobs_send {shlex.quote(submission_id)}",
-                submission_id=helper,
-                metadata={"codesign_fetch": submission_id},
-            )
             with archive.open("wb") as file:
-                receiver = Receiver(submission_id, file)
-                for text in self._tail(helper):
-                    if receiver.feed(text):
-                        break
-            ended = self._await_end(helper, 10.0)
-            if receiver.is_missing:
-                self._forget(helper)
-                why = "the job waits for its turn" if job.status == "PENDING" else f"the job is {job.status}: {job.reason}"
-                raise InputError(f"ID: {submission_id} has no run on the cluster ({why})")
-            if not receiver.is_complete:
-                raise failure(ended, self.log(helper)) if ended else CodesignError(f"job {helper} sends nothing")
-            self._forget(helper)
+                self._receive(job, file)
             place_run(archive, folder, submission_id, self.address, job_folder)
         return folder
+
+    def _receive(self, job: Submitted, archive: BinaryIO) -> None:
+        helper = f"{job.id}-fetch-{secrets.token_hex(3)}"
+        receiver = Receiver(job.id, archive)
+        with _told_plainly(self.address):
+            self._client.submit_job(
+                entrypoint=f"python -m codesign.jobs_send {shlex.quote(job.id)}",
+                submission_id=helper,
+                metadata={"codesign_fetch": job.id},
+            )
+            for text in self._tail(helper):
+                if receiver.feed(text):
+                    break
+            ended = self._await_end(helper, 10.0)
+            if not (receiver.is_complete or receiver.is_missing):
+                raise failure(ended, self.log(helper)) if ended else CodesignError(f"job {helper} sends nothing")
+            with suppress(RuntimeError, *_LOST):  # its log stays on the head node's disk until Ray removes its session
+                self._client.delete_job(helper)
+        if receiver.is_missing:
+            why = "it waits for its turn" if job.status == "PENDING" else f"it is {job.status}: {job.reason}"
+            raise InputError(f"ID: job {job.id} has no run on the cluster ({why})")
 
     def _tail(self, submission_id: str) -> Iterator[str]:
         """A job's log in pieces, from its beginning until it ends."""
         pieces = self._client.tail_job_logs(submission_id)
         with asyncio.Runner() as runner:
             try:
-                while True:
-                    try:
-                        yield runner.run(_next(pieces))
-                    except StopAsyncIteration:
-                        return
+                while (text := runner.run(_next(pieces))) is not None:
+                    yield text
             finally:
                 runner.run(_close(pieces))
 
@@ -213,14 +223,9 @@ class Cluster:
                 return job if job.is_finished else None
             time.sleep(0.2)
 
-    def _forget(self, submission_id: str) -> None:
-        """Take a helper out of the cluster's list; its log stays on the head node's disk until Ray's session is removed."""
-        with suppress(RuntimeError, *_LOST):
-            self._client.delete_job(submission_id)
 
-
-async def _next(pieces: Any) -> str:
-    text: str = await anext(pieces)
+async def _next(pieces: Any) -> str | None:
+    text: str | None = await anext(pieces, None)
     return text
 
 

@@ -1,4 +1,4 @@
-"""Takes in a run that `codesign.jobs_send` wrote to a job's log, and puts it into a folder here: whole or not at all."""
+"""Takes in a run that `codesign.jobs_send` wrote to a job's log, and puts it into a folder: whole or not at all."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ class Receiver:
             self._archive.write(data)
         elif line.startswith(END):
             if line[len(END) :].split() != [str(self._n_bytes), self._digest.hexdigest()]:
-                raise CodesignError(f"the run arrived damaged ({self._n_bytes:,} bytes, another SHA-256); fetch it again")
+                raise CodesignError(
+                    f"the run arrived damaged ({self._n_bytes:,} bytes, another SHA-256); fetch it again"
+                )
             self.is_complete = True
 
 
@@ -89,7 +91,9 @@ def check_target(folder: Path, submission_id: str) -> None:
     log = folder / f"{STORE}-wal"
     has_log = log.is_file() and log.stat().st_size > 0
     if has_log or (store.is_file() and _sha256(store) != fetched.get("store_sha256")):
-        raise InputError(f"--out: the run in {str(folder)!r} was continued here after it was fetched; name another folder")
+        raise InputError(
+            f"--out: the run in {str(folder)!r} was continued here after it was fetched; name another folder"
+        )
 
 
 def place_run(archive: Path, folder: Path, submission_id: str, address: str, job_folder: Path | None) -> None:

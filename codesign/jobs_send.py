@@ -58,7 +58,7 @@ def pack(folder: Path, out: io.RawIOBase) -> None:
     The store comes first, as a consistent copy: whatever its trials refer to is complete by then.
     """
     with (
-        gzip.GzipFile(fileobj=out, mode="wb", compresslevel=1, mtime=0) as zipped,  # type: ignore[arg-type]
+        gzip.GzipFile(fileobj=out, mode="wb", compresslevel=1, mtime=0) as zipped,
         tarfile.open(fileobj=zipped, mode="w|", format=tarfile.PAX_FORMAT) as archive,
     ):
         if (folder / STORE).is_file():

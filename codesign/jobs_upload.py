@@ -75,7 +75,9 @@ def check_job(job: Job, job_folder: Path) -> list[str]:
     notes = []
     absolute = [(key, Path(value)) for key, value in _data_paths(job) if Path(value).is_absolute()]
     for key, path in absolute:
-        seen = "the cluster reads it from its own disk" if path.exists() else "it is not on this machine, so not checked"
+        seen = (
+            "the cluster reads it from its own disk" if path.exists() else "it is not on this machine, so not checked"
+        )
         notes.append(f"{key}: {path} is an absolute path and does not travel with the job; {seen}")
     for module in sorted(_named_modules(job)):
         if not _beside(module, job_folder):
@@ -238,7 +240,7 @@ def _imports(file: Path) -> set[str]:
         tree = ast.parse(file.read_bytes())
     except (OSError, SyntaxError, ValueError):  # whoever imports it is told
         return set()
-    names = set()
+    names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names.update(alias.name.partition(".")[0] for alias in node.names)

@@ -27,7 +27,6 @@ from codesign.latency import Latency
 from codesign.session_onnx import RUNTIME_VERSION, Array, Session, open_session, random_inputs
 from codesign.shapes import GivenShape
 
-
 __all__ = ["Latency", "measure"]
 
 

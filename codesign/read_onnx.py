@@ -96,7 +96,8 @@ def read_ops(path: str | Path | bytes, shape: GivenShape = None) -> OnnxOps:
         row = _row(graph, node)
         if row is None:
             if (op_type := _op_type(node)) not in _VIEWS:
-                shown = f"{op_type} of unknown shape" if _lacks_shape(graph, node) else op_type
+                is_lost = op_type in _ROWS and _lacks_shape(graph, node)
+                shown = f"{op_type} of unknown shape" if is_lost else op_type
                 uncounted[shown] = uncounted.get(shown, 0) + 1
             continue
         kind = OpKind(row.pop("kind"))
@@ -124,17 +125,15 @@ def _op_type(node: NodeProto) -> str:
     return str(node.op_type) if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
 
 
-def _lacks_shape(graph: Graph, node: NodeProto) -> bool:
-    return _op_type(node) in _ROWS and any(v not in graph.shapes for v in (*node.input, *node.output) if v)
-
-
 def _row(graph: Graph, node: NodeProto) -> Row | None:
-    """The node's row, or None if it has none or a shape it needs is unknown."""
+    """The node's row, or None if it has none or one of its shapes is unknown."""
     maker = _ROWS.get(_op_type(node))
-    try:
-        return maker(graph, node) if maker else None
-    except KeyError:  # of `graph.shapes`
-        return None
+    return None if maker is None or _lacks_shape(graph, node) else maker(graph, node)
+
+
+def _lacks_shape(graph: Graph, node: NodeProto) -> bool:
+    values = (*node.input, node.output[0])
+    return any(value and value not in graph.shapes for value in values)
 
 
 def _claim(graph: Graph, node: NodeProto, claimed: set[str], *, is_layer: bool) -> int:
@@ -147,9 +146,9 @@ def _claim(graph: Graph, node: NodeProto, claimed: set[str], *, is_layer: bool) 
     for slot, value in enumerate(node.input):
         for name in graph.sources.get(value, frozenset()) - claimed if slot not in skipped else ():
             tensor = graph.tensors[name]
-            is_initialiser = name in graph.initialisers
-            is_weight = is_initialiser or (is_layer and not is_zero(tensor))
-            if is_weight and (is_trained_type(tensor) or (is_layer and tensor.data_type == tensor.INT32)):
+            if not (is_trained_type(tensor) or (is_layer and tensor.data_type == tensor.INT32)):
+                continue
+            if name in graph.initialisers or (is_layer and not is_zero(tensor)):
                 claimed.add(name)
                 total += math.prod(tensor.dims)
     return total

@@ -29,6 +29,8 @@ BoolArray = NDArray[np.bool_]
 
 LIBRARIES = ("numpy", "torch", "ray", "optuna", "onnx", "onnxruntime", "sqlalchemy", "pydantic", "plotly")
 """Libraries whose versions a report names."""
+_COSTED = 200
+"""Members of the front whose ops are looked through for what no figure counts."""
 _LISTED_FAILURES = 5
 """Trial numbers named for each reason of failure."""
 
@@ -77,6 +79,7 @@ class ReportData:
         ledger: what became of its trials.
         columns: metrics of all trials, by name, shape (n,): objectives, budgets, training time and early stops.
         has_weights: for each member of the front, whether its weights are there.
+        uncounted: what the counted and simulated figures of the front leave out, as phrases.
         origin: what `origin.json` says; empty if it is gone.
     """
 
@@ -86,6 +89,7 @@ class ReportData:
     ledger: Ledger
     columns: Mapping[str, FloatArray]
     has_weights: list[bool]
+    uncounted: list[str]
     origin: Mapping[str, Any]
 
     @property
@@ -169,6 +173,7 @@ def gather(run: Run, parts: Parts) -> ReportData:
         ledger=_ledger(rows[:n]),
         columns={name: values[:n] for name, values in columns.items()},
         has_weights=[_has_weights(run, number) for number in table.numbers],
+        uncounted=_uncounted(run, parts, table.numbers),
         origin=_origin(run.folder),
     )
 
@@ -197,6 +202,18 @@ def _ledger(rows: Sequence[Mapping[str, Any]]) -> Ledger:
 def _has_weights(run: Run, number: int) -> bool:
     path = run.store.artifacts(run.study_id, number).get("weights")
     return path is not None and (run.folder / path).is_file()
+
+
+def _uncounted(run: Run, parts: Parts, numbers: Sequence[int]) -> list[str]:
+    """Of at most `_COSTED` members, evenly spread."""
+    some = spread(len(numbers), _COSTED)
+    codes = run.store.codes(run.study_id, [numbers[i] for i in some])
+    return parts.uncounted(codes if some else np.zeros((0, len(parts.space.choices)), dtype=np.int64))
+
+
+def spread(n: int, limit: int) -> list[int]:
+    """At most `limit` of 0..n-1, evenly spread, both ends included."""
+    return np.unique(np.linspace(0, n - 1, min(n, limit)).round().astype(int)).tolist() if n else []
 
 
 def _origin(folder: Path) -> dict[str, Any]:

@@ -283,7 +283,7 @@ def _half_pieces(batch: CellBatch, site: Site, states: IntArray) -> tuple[IntArr
 
 def _labels(site: Site, n_blocks: int, passed: Sequence[int]) -> tuple[tuple[str, ...], ...]:
     halves = (
-        (*(f"{site.name}, block {b}, {side}: {name}" for name in OPERATIONS), f"{site.name}, block {b}: combine")
+        (*(f"{site.name}, block {b}, {side}: {name}" for name in OPERATIONS), f"{site.name}, block {b}, combine")
         for b in range(n_blocks)
         for side in ("left", "right")
     )

@@ -63,8 +63,12 @@ class Npz:
         """The shape from the arrays' headers, and the classes from the labels; no image is read."""
         file = _File(Path(self.path))
         images, labels = file.train_pair()
-        shape, _ = images_shape(file.array_shape(images), file.member(images), self.layout)
-        classes = self.class_names or find_classes(file.read(labels), file.member(labels))
+        dims = file.array_shape(images)
+        shape, _ = images_shape(dims, file.member(images), self.layout)
+        raw_labels = file.read(labels)
+        if raw_labels.shape[:1] != dims[:1]:
+            raise DataError(f"{file.member(images)}: {dims[0]} images but {raw_labels.size} labels")
+        classes = self.class_names or find_classes(raw_labels, file.member(labels))
         for pair in (_VALIDATION, _TEST):
             if found := file.pair(pair):
                 file.array_shape(found[0])

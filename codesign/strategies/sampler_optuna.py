@@ -33,7 +33,7 @@ from codesign.strategies.strategy import (
 from search_spaces.ops import IntArray
 from search_spaces.space import SearchSpace
 
-_DRAWS = 4
+_DRAWS = 2
 """Draws for one candidate before a known one is mutated."""
 _PATIENCE = 64
 """Later trials told before one that was not is given up."""

@@ -81,7 +81,8 @@ def dataset(seed: int = 0, n_test: int = 300) -> Dataset:
         labels = classify_by_hand(images.astype(np.float32)).argmax(axis=1).astype(np.int64)
         wrong = rng.random(n) < 0.2
         splits.append(Split(images, np.where(wrong, (labels + 1) % N_CLASSES, labels)))
-    return Dataset.of("made up", *splits, classes=("a", "b", "c"))
+    train, validation, test = splits
+    return Dataset.of("made up", train, validation, test, classes=("a", "b", "c"))
 
 
 def manifest_for(model: bytes, data: Dataset, file: str = "model.onnx") -> Manifest:

@@ -12,6 +12,9 @@ from codesign.data.dataset import Dataset, Split
 class Normalised(nn.Module):
     """Raw pixels in, logits out: mean and std are buffers."""
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         self.network = network
@@ -34,7 +37,9 @@ class Cell(nn.Module):
         self.pool = nn.MaxPool2d(3, stride=1, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + torch.relu(self.norm(self.pointwise(self.depthwise(x)))) + self.pool(x)
+        branch: torch.Tensor = self.norm(self.pointwise(self.depthwise(x)))
+        pooled: torch.Tensor = self.pool(x)
+        return x + torch.relu(branch) + pooled
 
 
 class SmallCnn(nn.Module):
@@ -77,7 +82,9 @@ class SmallTransformer(nn.Module):
         x = self.patch(images).flatten(2).transpose(1, 2)
         x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], dim=1) + self.position
         batch, tokens, width = x.shape
-        q, k, v = self.qkv(self.norm(x)).reshape(batch, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        q, k, v = (
+            self.qkv(self.norm(x)).reshape(batch, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        )
         weights = torch.softmax(q @ k.transpose(-2, -1) * (width // self.heads) ** -0.5, dim=-1)
         x = x + self.out((weights @ v).transpose(1, 2).reshape(batch, tokens, width))
         return self.classifier((x + self.mlp(x))[:, 0])  # type: ignore[no-any-return]
@@ -103,7 +110,8 @@ def image_data(seed: int = 0, n_test: int = 60, dtype: type[np.generic] = np.uin
     for n in (30, 10, n_test):
         images = rng.integers(0, 256, size=(n, 3, 8, 8))
         splits.append(Split(images.astype(dtype), rng.integers(0, 4, size=n)))
-    return Dataset.of("made up", *splits, classes=("a", "b", "c", "d"))
+    train, validation, test = splits
+    return Dataset.of("made up", train, validation, test, classes=("a", "b", "c", "d"))
 
 
 def macs_by_hooks(network: nn.Module, images: torch.Tensor) -> int:

@@ -36,14 +36,16 @@ def assert_agrees(network: nn.Module, model: bytes, batch: int = 5) -> None:
     with torch.no_grad():
         expected = network.eval()(images).numpy()
     for level in ("ORT_DISABLE_ALL", "ORT_ENABLE_ALL"):
-        found = open_session(model, level=level).run({"images": images.numpy()})[0]
+        found = open_session(model, level=level).run({"images": images.numpy()})[0].astype(np.float32)
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
 def test_input_output_opset_and_free_batch() -> None:
     model = to_onnx(seeded(0), SHAPE, input_name="pixels", output_name="scores")
     session = open_session(model)
-    assert [(port.name, port.dtype, port.shape) for port in session.inputs] == [("pixels", "float32", ("batch", 3, 8, 8))]
+    assert [(port.name, port.dtype, port.shape) for port in session.inputs] == [
+        ("pixels", "float32", ("batch", 3, 8, 8))
+    ]
     assert [(port.name, port.dtype, port.shape) for port in session.outputs] == [("scores", "float32", ("batch", 4))]
     assert [(each.domain, each.version) for each in onnx.load_from_string(model).opset_import] == [("", OPSET)]
 
@@ -101,7 +103,9 @@ def test_tensors_of_equal_value_stay_apart() -> None:
 
 
 def convert_small() -> nn.Module:
-    return nn.Sequential(*[nn.Sequential(nn.Conv2d(3, 3, 1, bias=False), nn.BatchNorm2d(3)) for _ in range(3)], nn.Flatten())
+    return nn.Sequential(
+        *[nn.Sequential(nn.Conv2d(3, 3, 1, bias=False), nn.BatchNorm2d(3)) for _ in range(3)], nn.Flatten()
+    )
 
 
 def test_a_shared_tensor_stands_once() -> None:
@@ -163,7 +167,8 @@ def test_the_newer_exporter_serves_where_the_tracing_one_is_gone(
 def test_what_neither_exporter_knows_is_a_trial_error() -> None:
     class Unknown(nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return torch.linalg.eigvals(images[:, 0]).real
+            eigenvalues: torch.Tensor = torch.linalg.eigvals(images[:, 0])
+            return eigenvalues.real
 
     with pytest.raises(TrialError, match="cannot be converted to ONNX"):
         to_onnx(Unknown(), SHAPE)

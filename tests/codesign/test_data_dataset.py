@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 
 import numpy as np
 import pytest
@@ -15,6 +15,19 @@ from codesign.data import Dataset, DataShape, Split, SplitOptions
 from codesign.data.dataset import Images, content_hash
 from codesign.data.source import Source, array_part, as_images, find_classes, to_labels
 from codesign.errors import DataError
+from codesign.plugins import options_model
+from codesign.registry import lookup, names
+
+
+def test_every_registered_reader_has_options_and_two_methods() -> None:
+    assert {"digits", "fashion-mnist", "function", "idx", "image-folder", "image-parquet", "npz"} <= set(names("data"))
+    for name in names("data"):
+        reader = lookup("data", name)
+        assert is_dataclass(reader)
+        assert reader.__dataclass_params__.frozen  # type: ignore[attr-defined]
+        assert "split" in options_model(reader).model_fields
+        assert callable(reader.describe)  # type: ignore[attr-defined]
+        assert callable(reader.load)  # type: ignore[attr-defined]
 
 
 def _split(n: int, seed: int = 0, dtype: type = np.uint8, channels: int = 3) -> Split:
@@ -170,7 +183,7 @@ def test_layouts(shape: tuple[int, ...], layout: str, expected: tuple[int, ...])
 
 @pytest.mark.parametrize("shape", [(5, 3, 6, 3), (5, 12, 6, 7), (5, 6), (0, 4, 4)])
 def test_layouts_that_are_unclear_or_wrong(shape: tuple[int, ...]) -> None:
-    with pytest.raises(DataError, match="^x: "):
+    with pytest.raises(DataError, match=r"^x: "):
         as_images(np.zeros(shape, np.uint8), "x")
 
 

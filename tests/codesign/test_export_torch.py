@@ -141,9 +141,9 @@ def test_disagreement_writes_nothing(tmp_path: Path, wrong: nn.Module, message: 
 def test_a_conversion_that_is_off_by_little_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def nearly(exported: nn.Module, shape: tuple[int, int, int]) -> bytes:
         with torch.no_grad():
-            exported.network.classifier.bias += 0.01  # type: ignore[union-attr, operator]
+            exported.network.classifier.bias += 0.01  # type: ignore[operator, union-attr]
             model = to_onnx(exported, shape)
-            exported.network.classifier.bias -= 0.01  # type: ignore[union-attr, operator]
+            exported.network.classifier.bias -= 0.01  # type: ignore[operator, union-attr]
         return model
 
     monkeypatch.setattr(export_torch, "to_onnx", nearly)
@@ -159,10 +159,19 @@ def test_a_bad_place_or_fact_is_found_before_any_work(tmp_path: Path, monkeypatc
     monkeypatch.setattr(export_torch, "to_onnx", never)
     (tmp_path / "file").write_text("")
     (tmp_path / "folder.onnx").mkdir()
-    for out in (tmp_path / "file" / "net.onnx", tmp_path / "file", Path("/proc/none/net.onnx"), tmp_path / "folder.onnx"):
-        with pytest.raises(InputError, match="cannot be written to|is in the way"):
+    for out in (
+        tmp_path / "file" / "net.onnx",
+        tmp_path / "file",
+        Path("/proc/none/net.onnx"),
+        tmp_path / "folder.onnx",
+    ):
+        with pytest.raises(InputError, match=r"cannot be written to|is in the way"):
             export_model(network(), DATA, out, FACTS)
-    for facts, place in (({"metrics": {"a": float("inf")}}, "metrics.a"), ({"x": object()}, "facts.x"), ({"genotype": 1}, "genotype")):
+    for facts, place in (
+        ({"metrics": {"a": float("inf")}}, "metrics.a"),
+        ({"x": object()}, "facts.x"),
+        ({"genotype": 1}, "genotype"),
+    ):
         with pytest.raises(InputError, match=place):
             export_model(network(), DATA, tmp_path, facts)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.onnx"]

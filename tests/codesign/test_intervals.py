@@ -36,7 +36,7 @@ def test_median_interval_is_the_narrowest_with_95_percent(n: int) -> None:
     low, high = median_interval(list(range(n, 0, -1)))  # readings are their own ranks
 
     def missed(rank: int) -> float:
-        return 2 * sum(math.comb(n, i) for i in range(rank)) / 2**n
+        return float(2 * sum(math.comb(n, i) for i in range(rank)) / 2**n)
 
     assert low + high == n + 1
     assert missed(int(low)) <= 0.05 < missed(int(low) + 1)

@@ -119,7 +119,7 @@ def test_a_cut_file_is_caught(model: Path, cut: int) -> None:
         ({"outputs": (TensorSpec("logits", "float32", ("batch", 4)),)}, "outputs"),
         ({"outputs": (TensorSpec("logits", "float32", (1, 3)),)}, "outputs"),
         ({"probe": replace(MANIFEST.probe, seed=6)}, "probe"),
-        ({"probe": replace(MANIFEST.probe, outputs=MANIFEST.probe.outputs[:-1] + ((0.0, 0.0, 0.0),))}, "probe"),
+        ({"probe": replace(MANIFEST.probe, outputs=(*MANIFEST.probe.outputs[:-1], (0.0, 0.0, 0.0)))}, "probe"),
         ({"probe": replace(MANIFEST.probe, outputs=tuple(row[:2] for row in MANIFEST.probe.outputs))}, "probe"),
         ({"model": replace(MANIFEST.model, file="../model.onnx")}, "leads out"),
     ],

@@ -1,0 +1,198 @@
+"""The command line: help, wrong inputs, exit statuses. Each wrong input is one message, status 2, and nothing written."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from codesign.cli import VERBS, main
+
+ROOT = Path(__file__).parents[2]
+JOB: dict[str, object] = {
+    "name": "tiny",
+    "space": {"type": "nasnet", "blocks": 2, "cells": 1, "channels": 4},
+    "targets": {"edge": {"type": "systolic", "preset": "edge-16x16"}},
+    "objectives": {"maximize": "accuracy", "minimize": "latency_ms@edge"},
+    "budgets": ["params <= 60k"],
+    "search": {"trials": 2},
+    "evaluate": {"type": "train", "epochs": 1},
+}
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Run the command line in this process: status, output, errors."""
+    with pytest.raises(SystemExit) as caught:
+        main(list(arguments))
+    captured = capsys.readouterr()
+    return int(caught.value.code or 0), captured.out, captured.err
+
+
+def job_file(folder: Path, **changes: object) -> Path:
+    path = folder / "job.yaml"
+    path.write_text(yaml.safe_dump({**JOB, **changes}))
+    return path
+
+
+def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, "--help")
+    assert status == 0
+    assert all(verb in out for verb in VERBS)
+
+
+FLAGS = {
+    "init": {"--template", "--schema", "--force"},
+    "run": {"--out", "--address", "--check"},
+    "resume": {"--address"},
+    "front": {"--where", "--upto", "--json", "--csv", "--parquet"},
+    "show": {"--ops", "--json"},
+    "export": {"--best", "--trial", "--where", "--out"},
+    "verify": {"--data", "--json"},
+    "profile": {"--target", "--shape", "--batch", "--bits", "--threads", "--layers", "--totals", "--json"},
+    "report": {"--out"},
+    "list": {"--json"},
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_every_verb_and_its_flags_are_frozen(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, verb, "--help")
+    assert status == 0
+    found = {word.strip(",") for word in out.split() if word.startswith("--")}
+    if verb in FLAGS:
+        assert {flag for flag in found if flag.strip("-.").isalpha()} == FLAGS[verb] | {"--help"}
+
+
+WRONG: dict[str, tuple[dict[str, object], str]] = {
+    "unknown key": ({"serch": {}}, "did you mean 'search'"),
+    "unknown option": ({"space": {"type": "nasnet", "block": 3}}, "did you mean 'blocks'"),
+    "wrong type": ({"search": {"trials": "many"}}, "search.trials: 'many'"),
+    "unknown strategy": ({"search": {"strategy": "evolutoin"}}, "did you mean 'evolution'"),
+    "unknown space": ({"space": "nasnett"}, "did you mean 'nasnet'"),
+    "unknown simulator": ({"targets": {"edge": {"type": "sistolic", "preset": "x"}}}, "did you mean 'systolic'"),
+    "unknown preset": ({"targets": {"edge": {"type": "systolic", "preset": "edge-16x15"}}}, "edge-16x16"),
+    "no preset": ({"targets": {"edge": {"type": "systolic"}}}, "targets.edge.preset"),
+    "budget on an unknown metric": ({"budgets": ["parms <= 3"]}, "did you mean 'params'"),
+    "budget that does not parse": ({"budgets": ["params 3"]}, "params 3"),
+    "impossible budget": ({"budgets": ["params <= 10"]}, "none of .* candidates meets them .*params <= 10"),
+    "objective that is no metric": ({"objectives": {"minimize": "latency_ms@edg"}}, "did you mean 'latency_ms@edge'"),
+    "no objective": ({"objectives": {}}, "name at least one metric"),
+    "missing data file": ({"data": {"type": "npz", "path": "none.npz"}}, "none.npz"),
+    "bad recipe": ({"evaluate": {"type": "train", "epochs": 0}}, "epochs"),
+    "bad strategy option": ({"search": {"strategy": {"type": "evolution", "population_size": 0}}}, "population_size"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_jobs(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    change, message = WRONG[case]
+    began = time.perf_counter()
+    status, out, err = run(capsys, "run", str(job_file(tmp_path, **change)), "--out", str(tmp_path / "out"))
+    assert (status, out) == (2, "")
+    assert err.startswith("error: ")
+    assert len(err.strip().splitlines()) == (3 if "\n  " in err else 1), "one line, or one and a caret below the text"
+    assert re.search(message, err), err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["job.yaml"], "something was written"
+    assert time.perf_counter() - began < 10
+
+
+def test_a_truncated_parquet_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "images.parquet").write_bytes(b"PAR1" + b"\x00" * 100)
+    job = job_file(tmp_path, data={"type": "image-parquet", "train": "images.parquet"})
+    status, _, err = run(capsys, "run", str(job), "--out", str(tmp_path / "out"))
+    assert status == 2
+    assert "images.parquet" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_holds_a_run_is_not_run_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "job.yaml").write_text("name: other\n")
+    status, _, err = run(capsys, "run", str(job_file(tmp_path)), "--out", str(out))
+    assert status == 2
+    assert "codesign resume" in err
+    assert (out / "job.yaml").read_text() == "name: other\n"
+
+
+def test_an_out_that_is_a_file_or_below_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("x")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        status, _, err = run(capsys, "run", str(job_file(tmp_path)), "--out", str(out))
+        assert status == 2, err
+        assert str(tmp_path / "file") in err
+
+
+def test_an_unwritable_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`/proc` refuses new folders to everybody, whereas permission bits do not bind root."""
+    status, _, err = run(capsys, "run", str(job_file(tmp_path)), "--out", "/proc/codesign-run")
+    assert status == 2
+    assert "--out: '/proc/codesign-run' cannot be written" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("frnt", "x"), "did you mean 'front'"),
+        (("front", "nowhere"), "holds no run"),
+        (("show", "nowhere", "1"), "holds no run"),
+        (("export", "nowhere"), "holds no run"),
+        (("resume", "nowhere"), "holds no run"),
+        (("report", "nowhere"), "holds no run"),
+        (("front",), "Missing argument"),
+        (("front", "nowhere", "--whre", "x"), "--where"),
+        (("front", "nowhere", "--where", "params <="), "params <="),
+        (("verify", "nowhere.onnx"), "nowhere.onnx"),
+        (("list", "space"), "did you mean 'spaces'"),
+        (("init", "x.yaml", "--template", "digit"), "did you mean 'digits'"),
+        (("run", "nowhere.yaml"), "nowhere.yaml"),
+    ],
+)
+def test_wrong_arguments(
+    arguments: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, _, err = run(capsys, *arguments)
+    assert status == 2
+    assert err.startswith("error: ")
+    assert err.count("error") == 1
+    assert message in err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("template", ["digits", "cifar10", "cost-only"])
+def test_init_writes_a_job_that_reads(template: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from codesign.job import load_job
+
+    path = tmp_path / "job.yaml"
+    assert run(capsys, "init", str(path), "--template", template)[0] == 0
+    assert load_job(path).space.type == "nasnet"
+    assert run(capsys, "init", str(path))[0] == 2
+
+
+@pytest.mark.parametrize("kind", ["spaces", "data", "strategies", "evaluators", "simulators", "presets", "architectures"])
+def test_list(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, "list", kind, "--json")
+    rows = yaml.safe_load(out)
+    assert status == 0
+    assert rows
+    assert all(row["name"] for row in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["unknown key", "impossible budget", "missing data file", "unknown strategy"])
+def test_wrong_input_is_answered_within_two_seconds_of_start(case: str, tmp_path: Path) -> None:
+    change, _ = WRONG[case]
+    job = job_file(tmp_path, **change)
+    spent = []
+    for _ in range(3):  # the best of three: the machine may be busy
+        began = time.perf_counter()
+        done = subprocess.run([sys.executable, "-m", "codesign", "run", str(job)], cwd=tmp_path, capture_output=True, text=True)
+        spent.append(time.perf_counter() - began)
+        assert done.returncode == 2
+    assert min(spent) < 2.0
