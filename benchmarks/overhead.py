@@ -67,7 +67,16 @@ def fill(store: Store, study_id: int, n: int, batch: int) -> float:
         accuracy = rng.random(batch)
         metrics = {"accuracy": accuracy, "latency_ms@edge": 1 + accuracy**2 + rng.random(batch)}
         keys = [f"{i:032x}" for i in range(first, first + batch)]
-        new = NewTrials(first, [0] * batch, [State.MEASURED] * batch, keys, [[1, 2, 3, 4]] * batch, genotypes, np.zeros(batch), metrics)
+        new = NewTrials(
+            first,
+            [0] * batch,
+            [State.MEASURED] * batch,
+            keys,
+            [[1, 2, 3, 4]] * batch,
+            genotypes,
+            np.zeros(batch),
+            metrics,
+        )
         began = time.perf_counter()
         store.record(study_id, new=new)
         seconds += time.perf_counter() - began

@@ -76,7 +76,9 @@ class Parts:
         """The job's strategy, new."""
         section = self.job.search.strategy.options()
         plugin, options = check_options("strategies", section, "search.strategy")
-        made: Strategy = make(plugin, "search.strategy", self.space, len(self.objectives.objectives), self.job.search.seed, **options)
+        made: Strategy = make(
+            plugin, "search.strategy", self.space, len(self.objectives.objectives), self.job.search.seed, **options
+        )
         return made
 
 
@@ -108,7 +110,9 @@ def assemble(job: Job, folder: Path, job_folder: Path) -> Parts:
         network_space=network_space,
         image_shape=image_shape,
         space_identity=json.dumps(
-            [resolve("spaces", job.space.type), space_options, image_shape, shape.n_classes], sort_keys=True, default=str
+            [resolve("spaces", job.space.type), space_options, image_shape, shape.n_classes],
+            sort_keys=True,
+            default=str,
         ),
         reader=reader,
         seed=job.search.seed,
@@ -162,7 +166,9 @@ def find_feasible(parts: Parts, seed: int, n: int = 1024, generations: int = 12)
         parents = codes[np.argsort(violations, kind="stable")[: n // 8]]
         codes = parts.space.mutate(parents[rng.integers(0, len(parents), n // 2)], rng)
     nearest = "; ".join(f"{text}: the nearest of them has {value:.6g}" for text, value in closest.items())
-    raise BudgetError(f"budgets: none of {n_seen:,} candidates meets them ({nearest}); relax a budget or widen the space")
+    raise BudgetError(
+        f"budgets: none of {n_seen:,} candidates meets them ({nearest}); relax a budget or widen the space"
+    )
 
 
 def _reader(job: Job, job_folder: Path) -> Reader:

@@ -63,7 +63,9 @@ def main(arguments: list[str] | None = None) -> None:
         click.echo(error.ctx.get_help() if error.ctx else "")
         status = 2
     except click.ClickException as error:
-        hint = f" (see codesign {error.ctx.info_name} --help)" if isinstance(error, click.UsageError) and error.ctx else ""
+        hint = (
+            f" (see codesign {error.ctx.info_name} --help)" if isinstance(error, click.UsageError) and error.ctx else ""
+        )
         click.echo(f"error: {error.format_message()}{hint}", err=True)
         status = 2
     except InputError as error:

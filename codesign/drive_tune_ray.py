@@ -61,7 +61,7 @@ class _Worker(tune.Trainable):
             self._failure = f"{type(error).__name__}: {error}"
 
     def step(self) -> dict[str, Any]:
-        """One step of the evaluation; a crash ends the trial with its reason instead of a retry that would crash again."""
+        """One step; a crash ends the trial with its reason: a retry would crash again."""
         try:
             if not self._failure and not self._session.is_done:
                 self._session.step()

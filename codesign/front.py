@@ -127,7 +127,7 @@ def _table(
     counts: Counts,
     considered: FloatArray,
 ) -> FrontTable:
-    final_names = dict.fromkeys(name for _, _, finals in members for name in finals)
+    final_names = {name for _, _, finals in members for name in finals}
     metrics = {n: np.array([trial.metrics.get(n, np.nan) for _, trial, _ in members], dtype=np.float64) for n in names}
     return FrontTable(
         objectives=objectives,
@@ -135,7 +135,10 @@ def _table(
         runs=[run for run, _, _ in members],
         numbers=[trial.number for _, trial, _ in members],
         metrics=metrics,
-        finals={name: [finals.get(name) for _, _, finals in members] for name in final_names},
+        finals={
+            name: [finals.get(name) for _, _, finals in members]
+            for name in sorted(final_names, key=lambda name: (name in metrics, name))  # what is new comes first
+        },
         genotypes=[trial.genotype for _, trial, _ in members],
         counts=counts,
         considered=considered,

@@ -20,10 +20,12 @@ from codesign.units import is_log_scale, reading
 
 PRINTED_ROWS = 50
 """A longer front is thinned evenly on the terminal; files and JSON hold all of it."""
+_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
 class _Column:
+    name: str
     header: str
     cells: list[str]
     best: int | None = None  # the row to highlight
@@ -49,10 +51,10 @@ def print_front(table: FrontTable, console: Console) -> None:
             shown.append(column)
             room -= column.width
         else:
-            dropped.append(column.header.replace("\n", ""))
+            dropped.append(column.name)
     printed = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1))
     for column in shown:
-        is_text = column.header == "run"
+        is_text = column.name == "run"
         printed.add_column(Text(column.header), justify="left" if is_text else "right", no_wrap=True)
     for i in range(len(rows)):
         printed.add_row(*(Text(c.cells[i], style="bold green" if c.best == i else "") for c in shown))
@@ -65,7 +67,8 @@ def print_front(table: FrontTable, console: Console) -> None:
     if len(rows) < len(table):
         console.print(Text(f"{len(rows)} of {len(table)} members shown; --json, --csv and --parquet give all"))
     if dropped:
-        console.print(Text(f"no room for {', '.join(dropped)}: see --json, or codesign show"))
+        named = ", ".join(dropped[:_NAMED]) + (", ..." if len(dropped) > _NAMED else "")
+        console.print(Text(f"no room for {len(dropped)} more columns ({named}); --json and --csv give all"))
     console.print(Text(_counts_line(table)))
 
 
@@ -84,19 +87,19 @@ def _counts_line(table: FrontTable) -> str:
 
 def _columns(table: FrontTable, rows: list[int]) -> tuple[list[_Column], list[_Column]]:
     """The columns that are always printed, and those that are printed while there is room, most wanted first."""
-    must = [_Column("trial", [str(table.numbers[row]) for row in rows])]
+    must = [_Column("trial", "trial", [str(table.numbers[row]) for row in rows])]
     if len(set(table.runs)) > 1:
-        must.insert(0, _Column("run", [table.runs[row] for row in rows]))
+        must.insert(0, _Column("run", "run", [table.runs[row] for row in rows]))
     for objective in table.objectives:
         values = table.metrics[objective.metric][rows]
         best = int(np.argmax(values) if objective.maximize else np.argmin(values))
-        must.append(_Column(_header(objective.metric), _cells(objective.metric, values), best))
+        must.append(_Column(objective.metric, _header(objective.metric), _cells(objective.metric, values), best))
     finals = [_final_column(name, [column[row] for row in rows]) for name, column in table.finals.items()]
     targets = sorted(table.metrics, key=lambda name: (name not in ("params", "macs"), "@" not in name))  # stable
     budgeted = [budget.metric for budget in table.budgets]
     listed = {objective.metric for objective in table.objectives}
     others = [name for name in dict.fromkeys([*budgeted, *targets]) if name not in listed]
-    may = [_Column(_header(name), _cells(name, table.metrics[name][rows])) for name in others]
+    may = [_Column(name, _header(name), _cells(name, table.metrics[name][rows])) for name in others]
     n_first = sum(name in budgeted for name in others)
     wanted = [*may[:n_first], *finals, *may[n_first:]]
     return must, [column for column in wanted if any(column.cells)]
@@ -123,7 +126,8 @@ def _final_column(name: str, finals: list[Final | None]) -> _Column:
         interval = "" if final.low is None else f" ({_cells(name, low)[0]}..{_cells(name, high)[0]})"
         cells.append(_cells(name, value)[0] + interval)
     metric, at, target = name.partition("@")
-    return _Column(f"{metric}, final\n{at}{target}" if target else f"{metric}\n(95 %)", cells)
+    header = f"{metric}, final\n{at}{target}" if target else f"{metric}\n(95 %)"
+    return _Column(name, header, cells)
 
 
 def _picture(table: FrontTable, console: Console) -> str:

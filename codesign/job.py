@@ -142,7 +142,7 @@ class _StrictLoader(yaml.SafeLoader):
 def read_yaml(text: str, source: str) -> Any:
     """Parse YAML safely; a syntax error or a repeated key is an `InputError` that names the source."""
     try:
-        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 (a SafeLoader)
+        return yaml.load(text, Loader=_StrictLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""

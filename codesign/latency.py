@@ -28,7 +28,9 @@ class Latency:
         median_ms: median over the readings, milliseconds per inference of the whole batch.
         low_ms, high_ms: a 95% interval of that median, from the readings' order statistics. It speaks of the minutes of
             the measurement, not of tomorrow's load.
-        readings: how many readings.
+        readings: how many readings the median is taken over.
+        disturbed: how many more were taken, and not used, because another process held the core meanwhile. If it left
+            fewer than 6 undisturbed, all were used.
         threads: threads within an op.
         batch: images per inference.
         runtime: "onnxruntime" and its version.
@@ -38,6 +40,7 @@ class Latency:
     low_ms: float
     high_ms: float
     readings: int
+    disturbed: int
     threads: int
     batch: int
     runtime: str

@@ -6,7 +6,9 @@ What makes two measurements of one model agree, and models comparable, on a mach
 - a reading lasts several inferences, so that the clock's grain and the call itself vanish in it;
 - readings go round the models, so that a slow spell hits all alike and not the one that happened to be measured;
 - each reading starts with one inference that is not timed and fetches the model's weights back into the caches;
-- the median counts: a mean follows the slow spells, and with the median comes its interval.
+- a reading in which another process took the core away is told by its clock and its processor time drifting apart, and
+  is taken again (with one thread; several wait for each other anyway);
+- of the readings left, the median counts: a mean follows every outlier, and with the median comes its interval.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ import os
 import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter_ns
+from time import get_clock_info, perf_counter_ns, thread_time_ns
 
 import numpy as np
 
@@ -29,6 +32,17 @@ from codesign.shapes import GivenShape
 
 __all__ = ["Latency", "measure"]
 
+_PATIENCE = 4
+"""Rounds per reading asked for, at most: on a machine that is never quiet, a measurement ends all the same."""
+
+_SEES_PROCESSOR_TIME = get_clock_info("thread_time").resolution <= 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    ms: float
+    is_disturbed: bool
+
 
 def measure(
     models: Sequence[bytes | Path],
@@ -37,12 +51,14 @@ def measure(
     threads: int = 1,
     readings: int = 25,
     warmup: int = 5,
-    min_reading_ms: float = 2.0,
+    min_reading_ms: float = 1.0,
     seed: int = 0,
     shape: GivenShape = None,
     pin: bool = False,
 ) -> list[Latency]:
-    """Measure models side by side. It takes about `len(models) * readings * min_reading_ms`.
+    """Measure models side by side.
+
+    It takes about `len(models) * readings * min_reading_ms` on a quiet machine and up to four times as long on a busy one.
 
     Args:
         models: bytes or paths of ONNX files; compare models within one call, where they share every slow spell.
@@ -72,16 +88,27 @@ def measure(
         runners = [_Runner(model, batch, threads, seed, shape) for model in models]
         with _without_garbage_collection():
             repeats = [runner.repeats(warmup, min_reading_ms) for runner in runners]
-            rounds = [
-                [runner.reading_ms(n) for runner, n in zip(runners, repeats, strict=True)] for _ in range(readings)
-            ]
-    return [_latency([each[i] for each in rounds], threads, batch) for i in range(len(runners))]
+            taken = _take(runners, repeats, readings)
+    return [_latency(each, threads, batch) for each in taken]
+
+
+def _take(runners: Sequence[_Runner], repeats: Sequence[int], readings: int) -> list[list[_Reading]]:
+    """Round after round of readings, until every model has enough that nothing disturbed."""
+    taken: list[list[_Reading]] = [[] for _ in runners]
+    for _ in range(readings * _PATIENCE):
+        waiting = [i for i, own in enumerate(taken) if sum(not each.is_disturbed for each in own) < readings]
+        if not waiting:
+            break
+        for i in waiting:
+            taken[i].append(runners[i].reading(repeats[i]))
+    return taken
 
 
 class _Runner:
     """One open model with its inputs."""
 
     def __init__(self, model: bytes | Path, batch: int, threads: int, seed: int, shape: GivenShape) -> None:
+        self._is_watched = threads == 1 and _SEES_PROCESSOR_TIME
         self._session: Session = open_session(model, threads=threads)
         self._feeds: dict[str, Array] = random_inputs(self._session, batch, np.random.default_rng(seed), shape)
 
@@ -89,24 +116,29 @@ class _Runner:
         """Warm up; how many inferences fill a reading."""
         for _ in range(warmup):
             self._session.run(self._feeds)
-        fastest_ms = min(self.reading_ms(1) for _ in range(3))
+        fastest_ms = min(self.reading(1).ms for _ in range(3))
         return max(1, int(np.ceil(min_reading_ms / max(fastest_ms, 1e-4))))
 
-    def reading_ms(self, repeats: int) -> float:
+    def reading(self, repeats: int) -> _Reading:
         """Milliseconds per inference over `repeats` of them."""
         run, feeds = self._session.run, self._feeds
         run(feeds)
-        start_ns = perf_counter_ns()
+        start_ns, processor_start_ns = perf_counter_ns(), thread_time_ns()
         for _ in range(repeats):
             run(feeds)
-        return (perf_counter_ns() - start_ns) / repeats / 1e6
+        processor_ns, elapsed_ns = thread_time_ns() - processor_start_ns, perf_counter_ns() - start_ns
+        is_disturbed = self._is_watched and elapsed_ns > 1.1 * processor_ns + 10_000
+        return _Reading(elapsed_ns / repeats / 1e6, is_disturbed)
 
 
-def _latency(readings_ms: list[float], threads: int, batch: int) -> Latency:
-    low_ms, high_ms = median_interval(readings_ms)
+def _latency(taken: list[_Reading], threads: int, batch: int) -> Latency:
+    """The median of the undisturbed readings, or of all if those are too few for an interval."""
+    undisturbed = [each.ms for each in taken if not each.is_disturbed]
+    kept = undisturbed if len(undisturbed) >= FEWEST_READINGS else [each.ms for each in taken]
+    low_ms, high_ms = median_interval(kept)
     return Latency(
-        median_ms=statistics.median(readings_ms), low_ms=low_ms, high_ms=high_ms,
-        readings=len(readings_ms), threads=threads, batch=batch, runtime=f"onnxruntime {RUNTIME_VERSION}",
+        median_ms=statistics.median(kept), low_ms=low_ms, high_ms=high_ms, readings=len(kept),
+        disturbed=len(taken) - len(undisturbed), threads=threads, batch=batch, runtime=f"onnxruntime {RUNTIME_VERSION}",
     )  # fmt: skip
 
 

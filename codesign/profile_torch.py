@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from fvcore.nn import FlopCountAnalysis
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -97,7 +97,9 @@ def fvcore_macs(module: nn.Module, image_shape: Sequence[int]) -> MacCount:
         image_shape: channels, height, width.
     """
     with _evaluation(module), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the tracer, about what cannot change here: the input's shape
+        warnings.simplefilter("ignore")  # fvcore scripts a function on import and traces: both are deprecated in torch
+        from fvcore.nn import FlopCountAnalysis
+
         analysis = FlopCountAnalysis(module, _image(module, image_shape))
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         by_operator: Counter[str] = Counter()
@@ -153,7 +155,7 @@ class _Seen(TorchDispatchMode):  # type: ignore[no-untyped-call]
         name = str(func.overloadpacket).removeprefix("aten.")
         if self.depth == 0 and not func.is_view and name not in _MEMORY_ONLY:
             self.outside[name] += 1
-        self.tensors.update(id(value) for value in args if isinstance(value, nn.Parameter))
+        self.tensors.update(id(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, nn.Parameter))
         return func(*args, **(kwargs or {}))
 
 

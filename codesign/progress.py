@@ -1,4 +1,4 @@
-"""The progress line of a run: trials, time left, the best so far. On a log instead of a terminal: a line now and then."""
+"""The progress line of a run: trials, time left, the best so far; on a log, a line now and then."""
 
 from __future__ import annotations
 

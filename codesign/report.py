@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from codesign.assemble import Parts
 from codesign.errors import InputError
 from codesign.report_data import gather
-from codesign.report_figures import front_figures, progress_figure
 from codesign.report_page import page
 from codesign.run import Run, write_text
 
@@ -27,21 +25,9 @@ def write_report(run: Run, parts: Parts, path: Path) -> Path:
     Raises:
         InputError: the file cannot be written.
     """
-    data = gather(run, parts)
-    fronts = front_figures(data) if data.n_trials else []
-    figures = {
-        "fronts": [figure for _, figure in fronts],
-        "progress": progress_figure(data) if data.is_feasible.any() else None,
-    }
-    text = page(data, [title for title, _ in fronts], script_safe_json(figures))
+    text = page(gather(run, parts))
     try:
         write_text(path, text)
     except OSError as error:
         raise InputError(f"--out: {str(path)!r} cannot be written: {error.strerror or error}") from error
     return path
-
-
-def script_safe_json(content: object) -> str:
-    """JSON that may stand inside a script element: no `<`, `>` or `&` is left in it."""
-    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")

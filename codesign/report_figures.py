@@ -35,7 +35,7 @@ MAX_PAIRS = 15
 """Pairs of objectives offered at most: all of them up to six objectives."""
 _HOVER_TEXTS = 3_000
 """Front members whose hover text tells more than the two axes."""
-_TICKS = {"share": ".4~p", "count": ".3~s", "plain": ""}
+_TICKS = {"share": ".4~p", "count": ".3~s", "plain": ",~r"}
 _HOVER = {"share": ".2%", "count": ".3s", "plain": ",.4~r"}
 
 
@@ -173,12 +173,12 @@ def _front_figure(data: ReportData, x: Axis, y: Axis, limit: int, texts: list[st
         *_front_traces(data.table, x, y, members, texts),
     ]
     shown = np.concatenate([np.flatnonzero(rest), members])
-    shown = shown if len(shown) else np.flatnonzero(over)
+    shown = shown if len(shown) else np.flatnonzero(over if over.any() else screened)
     layout: Figure = {
         "height": 480,
         "hovermode": "closest",
-        "margin": {"l": 72, "r": 24, "t": 24, "b": 60},
-        "legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 1, "xanchor": "right"},
+        "margin": {"l": 72, "r": 24, "t": 40, "b": 60},
+        "legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "xanchor": "left"},
         "xaxis": _scaled(x, shown),
         "yaxis": _scaled(y, shown),
         "yaxis2": {"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True},
@@ -187,7 +187,7 @@ def _front_figure(data: ReportData, x: Axis, y: Axis, limit: int, texts: list[st
     }
     for axis, letter in ((x, "x"), (y, "y")):
         for budget in data.parts.objectives.budgets:
-            if budget.metric == axis.metric:
+            if budget.metric == axis.metric and (budget.limit > 0 or layout[f"{letter}axis"].get("type") != "log"):
                 _draw_budget(layout, budget, letter)
     return {"data": [trace for trace in traces if trace is not None], "layout": layout}
 
@@ -252,7 +252,7 @@ def _scaled(axis: Axis, numbers: Numbers) -> Figure:
     values = values[np.isfinite(values)]
     result = _style({"title": {"text": axis.title}, "tickformat": _TICKS[axis.written.style]})
     if len(values) == 0:
-        return result
+        return result | {"range": [0, 1], "showticklabels": False}
     low, high = float(values.min()), float(values.max())
     if axis.metric and is_log_scale(values, axis.written.style):
         result |= {"type": "log", "dtick": "D2"} if high < 300 * low else {"type": "log"}
@@ -262,21 +262,25 @@ def _scaled(axis: Axis, numbers: Numbers) -> Figure:
 
 
 def _draw_budget(layout: Figure, budget: Budget, letter: str) -> None:
+    """A dotted line at the limit, if it lies in the axis's range or near enough to widen it."""
     other = "y" if letter == "x" else "x"
-    line = {"color": "var(--over)", "width": 1.5, "dash": "dot"}
+    axis = layout[f"{letter}axis"]
+    at = float(np.log10(budget.limit)) if axis.get("type") == "log" else budget.limit
+    low, high = axis.get("range", (at, at))
+    reach = 0.35 * (high - low)
+    if not low - reach <= at <= high + reach:
+        return
+    axis["range"] = [min(low, at - 0.1 * reach), max(high, at + 0.1 * reach)]
     ends = {f"{letter}0": budget.limit, f"{letter}1": budget.limit, f"{other}0": 0, f"{other}1": 1}
+    line = {"color": "var(--over)", "width": 1.5, "dash": "dot"}
     layout["shapes"].append(
         {"type": "line", f"{letter}ref": letter, f"{other}ref": "paper", "line": line, **ends, "layer": "below"}
     )
-    is_log = layout[f"{letter}axis"].get("type") == "log"
-    at = float(np.log10(budget.limit)) if is_log and budget.limit > 0 else budget.limit
-    low, high = layout[f"{letter}axis"].get("range", (-np.inf, np.inf))
-    if low <= at <= high:
-        place = {"textangle": -90, "xanchor": "right", "yanchor": "bottom"} if letter == "x" else {"xanchor": "left"}
-        layout["annotations"].append(
-            {"text": escape(budget.text), "showarrow": False, letter: at, f"{other}ref": "paper", other: 0.02,
-             "yanchor": "bottom", "font": {"size": 11, "color": "var(--muted)"}, **place}
-        )  # fmt: skip
+    place = {"textangle": -90, "xanchor": "right", "y": 0.06} if letter == "x" else {"xanchor": "left", "x": 0.02}
+    layout["annotations"].append(
+        {"text": escape(budget.text), "showarrow": False, f"{letter}ref": letter, letter: at, f"{other}ref": "paper",
+         "yanchor": "bottom", "font": {"size": 11, "color": "var(--muted)"}, **place}
+    )  # fmt: skip
 
 
 def _best_so_far(data: ReportData, i: int) -> tuple[list[Figure], str, Figure]:

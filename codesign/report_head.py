@@ -43,10 +43,14 @@ def _tiles(data: ReportData) -> str:
     n_failed, n_running = int(ledger.is_failed.sum()), int(ledger.is_running.sum())
     n_measured = n - n_screened - n_failed - n_running
     over = int((data.is_over_budget & ~ledger.is_screened_out).sum())
-    tiles = [
-        (f"{n_measured:,}", f"trials measured, of {data.job.search.trials:,} asked for"),
-        (f"{int(data.is_feasible.sum()):,}", f"within the budgets; {over:,} measured and over"),
-        (f"{n_screened:,}", f"over budget before {'training' if _is_trained(data) else 'evaluation'}, so never made"),
+    done = "trained" if data.job.evaluate.type == "train" else "evaluated"
+    tiles = [(f"{n_measured:,}", f"trials measured, of {data.job.search.trials:,} asked for")]
+    if data.parts.objectives.budgets:
+        tiles += [
+            (f"{int(data.is_feasible.sum()):,}", f"within the budgets; {over:,} measured and over"),
+            (f"{n_screened:,}", f"over a budget on cheap figures, so never {done}"),
+        ]
+    tiles += [
         (f"{len(data.table):,}", "on the front"),
         (f"{n_failed:,}", "failed"),
         (f"{int(ledger.is_reused.sum()):,}", "reused from equal candidates"),
@@ -71,7 +75,7 @@ def _best(data: ReportData) -> str:
     for objective, row in zip(table.objectives, best_rows(data), strict=True):
         others = [part.metric for part in table.objectives if part is not objective]
         others += [name for name in ("params",) if name in table.metrics and name not in (*others, objective.metric)]
-        with_others = " and ".join(escape(reading(n).phrase(float(table.metrics[n][row]))) for n in others)
+        with_others = _listed([escape(reading(n).phrase(float(table.metrics[n][row]))) for n in others])
         value = escape(reading(objective.metric).text(float(table.metrics[objective.metric][row])))
         final = table.finals.get("test_accuracy", [None] * len(table))[row]
         tested = f"; {escape(reading('test_accuracy').text(final.value))} on the test split" if final else ""
@@ -80,6 +84,10 @@ def _best(data: ReportData) -> str:
             f"{table.numbers[row]}{f', with {with_others}' if with_others else ''}{tested}.</li>"
         )
     return f"<ul class='best-of'>{''.join(sentences)}</ul>"
+
+
+def _listed(parts: list[str]) -> str:
+    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
 
 
 def _nearest(data: ReportData) -> str:
@@ -95,15 +103,11 @@ def _nearest(data: ReportData) -> str:
         if ((values := data.columns[budget.metric])[number] > budget.limit) == budget.upper
         and values[number] != budget.limit
     ]
-    return f"No trial is within the budgets yet. Trial {number} came nearest; it breaks {' and '.join(broken)}."
+    return f"No trial is within the budgets yet. Trial {number} came nearest; it breaks {_listed(broken)}."
 
 
 def _is_joint(data: ReportData) -> bool:
     return any(target.search for target in data.job.targets.values())
-
-
-def _is_trained(data: ReportData) -> bool:
-    return data.job.evaluate.type == "train"
 
 
 def _size(data: ReportData) -> str:

@@ -32,7 +32,7 @@ class _Column:
     is_number: bool = True
 
 
-def export_command(data: ReportData, number: int) -> str:
+def export_command(data: ReportData, number: int | str) -> str:
     """The command that exports a member."""
     out = shlex.quote(f"{data.job.name}-{number}.onnx")
     return f"codesign export {shlex.quote(str(data.run.folder))} --trial {number} --out {out}"
@@ -53,12 +53,12 @@ def members_table(data: ReportData) -> str:
     rows_shown = spread(len(data.table), TABLE_ROWS)
     columns = _columns(data, rows_shown)
     head = "".join(
-        f"<th scope='col'{_numeric(c)} aria-sort='none'><button type='button'>{c.header}</button></th>" for c in columns
+        f"<th scope='col'{_class(c)} aria-sort='none'><button type='button'>{c.header}</button></th>" for c in columns
     )
     best = set(best_rows(data))
     body = []
     for i, row in enumerate(rows_shown):
-        cells = "".join(f"<td{_numeric(c)}{_sort_key(c.keys[i])}>{c.cells[i]}</td>" for c in columns)
+        cells = "".join(f"<td{_class(c)}{_sort_key(c.keys[i])}>{c.cells[i]}</td>" for c in columns)
         marked = " class='best'" if row in best else ""
         body.append(f"<tr data-trial='{data.table.numbers[row]}'{marked}>{cells}</tr>")
     left_out = len(data.table) - len(rows_shown)
@@ -68,8 +68,14 @@ def members_table(data: ReportData) -> str:
     return (
         f"<div class='wide' tabindex='0' role='region' aria-label='members of the front'><table class='sortable'>"
         f"<caption>{caption}. Rows in bold are best in an objective; a header sorts.</caption>"
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>{_how_to_export(data)}"
     )
+
+
+def _how_to_export(data: ReportData) -> str:
+    if not data.parts.is_costly:
+        return "<p class='note'>Nothing was trained, so there are no weights to export.</p>"
+    return f"<p class='note'>Export one of them, N, with <code>{escape(export_command(data, 'N'))}</code>.</p>"
 
 
 def member_pages(data: ReportData) -> str:
@@ -85,7 +91,7 @@ def member_pages(data: ReportData) -> str:
         hidden = "" if place == 0 else " hidden"
         pages.append(
             f"<article class='member' id='member-{number}'{hidden}><h3>Trial {number}</h3>"
-            f"<p>{_all_figures(data, row)}.</p>{_genotype(data, row)}{_command(data, row)}</article>"
+            f"{_all_figures(data, row)}{_genotype(data, row)}{_command(data, row)}</article>"
         )
     left_out = len(data.table) - len(listed)
     note = f"<p class='note'>{left_out:,} further members are in the table alone.</p>" if left_out else ""
@@ -103,6 +109,10 @@ def _columns(data: ReportData, shown: list[int]) -> list[_Column]:
     columns += [_metric_column(name, table.metrics[name][shown]) for name in names]
     for name, finals in table.finals.items():
         columns.append(_final_column(name, [finals[row] for row in shown], is_repeat=name in table.metrics))
+    for name, values in varying_choices([table.genotypes[row] for row in shown]).items():
+        numbers = [_number(value) for value in values]
+        is_number = all(number is not None for number in numbers)
+        columns.append(_Column(escape(name), list(map(escape, values)), numbers if is_number else values, is_number))
     for budget in table.budgets:
         if budget.metric not in names:
             names.append(budget.metric)
@@ -115,15 +125,11 @@ def _columns(data: ReportData, shown: list[int]) -> list[_Column]:
         if name in table.metrics and name not in names and np.isfinite(table.metrics[name][shown]).any():
             names.append(name)
             columns.append(_metric_column(name, table.metrics[name][shown]))
-    for name, values in varying_choices([table.genotypes[row] for row in shown]).items():
-        numbers = [_number(value) for value in values]
-        is_number = all(number is not None for number in numbers)
-        columns.append(_Column(escape(name), list(map(escape, values)), numbers if is_number else values, is_number))
     if data.parts.is_costly:
         weights = ["kept" if data.has_weights[row] else "none" for row in shown]
         columns.append(_Column("weights", weights, weights, is_number=False))
-    commands = [f"<code>{escape(export_command(data, number))}</code>" for number in trial]
-    columns.append(_Column("export", commands, trial, is_number=False))
+        commands = [f"<code>{escape(export_command(data, number))}</code>" for number in trial]
+        columns.append(_Column("export", commands, trial, is_number=False))
     return columns
 
 
@@ -158,20 +164,21 @@ def _final_column(name: str, finals: list[Final | None], is_repeat: bool) -> _Co
 
 def _all_figures(data: ReportData, row: int) -> str:
     table = data.table
-    skipped = ("loss", "stopped_early")
-    told = [
-        escape(reading(name).phrase(float(values[row])))
+    pairs = [
+        (reading(name).title, reading(name).text(float(values[row])))
         for name, values in table.metrics.items()
-        if not math.isnan(values[row]) and name not in skipped
+        if not math.isnan(values[row]) and name != "stopped_early"
     ]
     for name, column in table.finals.items():
         final = column[row]
         if final is not None:
             written = reading(name)
-            ends = "" if final.low is None or final.high is None else f", 95 % interval {written.text(final.low)} to "
-            ends += written.text(final.high) if ends and final.high is not None else ""
-            told.append(escape(f"{written.phrase(final.value)}, measured at the end{ends}"))
-    return "; ".join(told)
+            value = written.text(final.value)
+            if final.low is not None and final.high is not None:
+                value += f" (95 %: {written.number(final.low)}–{written.number(final.high)})"
+            pairs.append((f"{written.title}, at the end", value))
+    listed = "".join(f"<div><dt>{escape(title)}</dt><dd>{escape(value)}</dd></div>" for title, value in pairs)
+    return f"<dl class='figures'>{listed}</dl>"
 
 
 def _genotype(data: ReportData, row: int) -> str:
@@ -191,7 +198,7 @@ def _genotype(data: ReportData, row: int) -> str:
 
 def _command(data: ReportData, row: int) -> str:
     if not data.parts.is_costly:
-        return "<p class='note'>Nothing was trained, so there are no weights to export.</p>"
+        return ""
     if not data.has_weights[row]:
         return "<p class='note'>Its weights are not in the run's folder, so it cannot be exported.</p>"
     text = escape(export_command(data, data.table.numbers[row]))
@@ -216,8 +223,8 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _numeric(column: _Column) -> str:
-    return " class='number'" if column.is_number else ""
+def _class(column: _Column) -> str:
+    return " class='export'" if column.header == "export" else " class='number'" if column.is_number else ""
 
 
 def _sort_key(key: float | str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Iterable
@@ -11,7 +12,7 @@ from importlib.resources import files
 import numpy as np
 
 from codesign.report_data import Failure, ReportData, shareable_job, versions
-from codesign.report_figures import shown_of_cloud
+from codesign.report_figures import front_figures, progress_figure, shown_of_cloud
 from codesign.report_head import head
 from codesign.report_members import member_pages, members_table
 from codesign.units import reading
@@ -24,19 +25,17 @@ _POLICY = (
 """Refuses everything that does not lie in the file itself."""
 
 
-def page(data: ReportData, front_titles: list[str], figures: str) -> str:
-    """The whole page.
-
-    Args:
-        data: the run.
-        front_titles: what each figure of the front shows, in the order of `figures`.
-        figures: JSON of the figures, safe inside a script element.
-    """
+def page(data: ReportData) -> str:
+    """The whole page."""
     from plotly.offline import get_plotlyjs
 
     name = escape(data.job.name)
+    fronts = front_figures(data) if data.n_trials else []
+    progress = progress_figure(data) if data.is_feasible.any() else None
+    figures = script_safe_json({"fronts": [figure for _, figure in fronts], "progress": progress})
+    has_budgets = any(figure["layout"]["shapes"] for _, figure in fronts)
     sections = [
-        ("front", "The front", _front(data, front_titles)),
+        ("front", "The front", _front(data, [title for title, _ in fronts], has_budgets)),
         ("member", "Its members, one by one", member_pages(data) if len(data.table) else ""),
         ("table", "All members", members_table(data) + _split_note(data) if len(data.table) else ""),
         ("progress", "How the search went", _progress(data)),
@@ -67,7 +66,13 @@ def page(data: ReportData, front_titles: list[str], figures: str) -> str:
     )
 
 
-def _front(data: ReportData, titles: list[str]) -> str:
+def script_safe_json(content: object) -> str:
+    """JSON that may stand inside a script element: no `<`, `>` or `&` is left in it."""
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _front(data: ReportData, titles: list[str], has_budgets: bool) -> str:
     if not titles:
         return "<p>There is nothing to draw yet.</p>"
     n, drawn = shown_of_cloud(data)
@@ -82,8 +87,8 @@ def _front(data: ReportData, titles: list[str]) -> str:
     label = escape(f"scatter plot of {len(data.table)} members of the front and other trials: {titles[0]}")
     return (
         f"{select}<figure><div id='front-plot' class='plot' role='img' aria-label=\"{label}\"></div>"
-        f"<figcaption>Every trial that can be placed.{thinned}{missing}{projected} "
-        "Dotted lines are budgets. Hover to read a trial; click one to name it here: "
+        f"<figcaption>Every trial that can be placed.{thinned}{missing}{projected}"
+        f"{' Dotted lines are budgets.' if has_budgets else ''} Hover to read a trial; click one to name it here: "
         "<output id='named' aria-live='polite'>none chosen</output>.</figcaption></figure>"
         "<noscript><p>The figures need JavaScript; the tables below do not.</p></noscript>"
     )

@@ -52,7 +52,9 @@ def export_facts(run: Run, parts: Parts, number: int) -> tuple[IntArray, Path, d
     trial = found[0]
     weights = run.store.artifacts(run.study_id, number).get("weights")
     if trial.state is not State.MEASURED or weights is None:
-        reason = trial.error or ("it is over budget and was not trained" if trial.violation > 0 else "it has no weights")
+        reason = trial.error or (
+            "it is over budget and was not trained" if trial.violation > 0 else "it has no weights"
+        )
         raise InputError(f"--trial: {number} cannot be exported: {reason}")
     path = run.folder / weights
     if not path.is_file():

@@ -364,12 +364,9 @@ class Store:
     def metric_names(self, study_id: int) -> list[str]:
         """Names of the metrics that a study has, in the order they first came."""
         has_any = sa.exists().where((_metrics.c.study_id == study_id) & (_metrics.c.metric_id == _metric_names.c.id))
+        query = sa.select(_metric_names.c.name).where(has_any & (_metric_names.c.name != VIOLATION))
         with self._engine.connect() as connection:
-            return list(
-                connection.execute(
-                    sa.select(_metric_names.c.name).where(has_any).order_by(_metric_names.c.id)
-                ).scalars()
-            )
+            return list(connection.execute(query.order_by(_metric_names.c.id)).scalars())
 
     def columns(self, study_id: int, names: Iterable[str]) -> dict[str, FloatArray]:
         """Metrics as arrays over trial numbers, shape (n_trials,), NaN where not measured; violation under `violation`.
@@ -377,34 +374,14 @@ class Store:
         `violation` is NaN for trials that run and inf for those that failed.
         """
         with self._engine.connect() as connection:
-            last = connection.execute(sa.select(sa.func.max(_trials.c.number)).where(_trials.c.study_id == study_id)).scalar()
-            ids = dict(connection.execute(sa.select(_metric_names.c.name, _metric_names.c.id)).tuples().all())
-        n = 0 if last is None else last + 1
-        return {name: self._column(study_id, ids.get(name, -1), n) for name in (VIOLATION, *names)}
-
-    def _column(self, study_id: int, metric_id: int, n: int) -> FloatArray:
-        """One metric over numbers 0..n-1, straight from the driver: a million in a quarter of a second."""
-        where = "FROM metrics WHERE study_id = ? AND metric_id = ?"
-        (n_known,) = self._fetch(f"SELECT COUNT(*) {where}", study_id, metric_id)
-        if n_known == n:
-            return self._fetch(f"SELECT value {where} ORDER BY number", study_id, metric_id)
-        pairs = self._fetch(f"SELECT number, value {where}", study_id, metric_id).reshape(-1, 2)
-        dense = np.full(n, np.nan)
-        rows = pairs[:, 0].astype(np.int64)
-        dense[rows[rows < n]] = pairs[rows < n, 1]  # a run under way may have added trials since n was read
-        return dense
-
-    def _fetch(self, query: str, *parameters: int) -> FloatArray:
-        """All values of a query's rows, one after the other."""
-        connection = self._engine.raw_connection()
-        try:
-            cursor: Any = connection.cursor()
-            if self._engine.dialect.paramstyle != "qmark":
-                query = query.replace("?", "%s")
-            cursor.execute(query, parameters)
-            return np.fromiter(chain.from_iterable(cursor), dtype=np.float64)
-        finally:
-            connection.close()
+            if self._engine.dialect.name == "sqlite":
+                connection.exec_driver_sql("BEGIN")  # one snapshot for all columns: a run may be adding trials
+            last = connection.execute(
+                sa.select(sa.func.max(_trials.c.number)).where(_trials.c.study_id == study_id)
+            ).scalar()
+            ids = {row.name: row.id for row in connection.execute(sa.select(_metric_names))}
+            n = 0 if last is None else last + 1
+            return {name: _column(connection, study_id, ids.get(name, -1), n) for name in (VIOLATION, *names)}
 
     def trials(self, study_id: int, numbers: Sequence[int] | None = None) -> list[Trial]:
         """Trials with all their metrics, by number."""
@@ -472,6 +449,28 @@ def _insert_many(connection: sa.Connection, table: sa.Table, rows: Sequence[Sequ
     columns = ", ".join(connection.dialect.identifier_preparer.quote(column.name) for column in table.columns)
     values = ", ".join(_mark(connection) for _ in table.columns)
     connection.exec_driver_sql(f"INSERT INTO {table.name} ({columns}) VALUES ({values})", [tuple(row) for row in rows])
+
+
+def _column(connection: sa.Connection, study_id: int, metric_id: int, n: int) -> FloatArray:
+    """One metric over numbers 0..n-1, NaN where absent, straight from the driver: a million in 0.25 s."""
+    mark = _mark(connection)
+    where = f"FROM metrics WHERE study_id = {mark} AND metric_id = {mark}"
+    (n_known,) = _fetch(connection, f"SELECT COUNT(*) {where}", study_id, metric_id)
+    if n_known == n:
+        return _fetch(connection, f"SELECT value {where} ORDER BY number", study_id, metric_id)
+    pairs = _fetch(connection, f"SELECT number, value {where}", study_id, metric_id).reshape(-1, 2)
+    dense = np.full(n, np.nan)
+    dense[pairs[:, 0].astype(np.int64)] = pairs[:, 1]
+    return dense
+
+
+def _fetch(connection: sa.Connection, query: str, *parameters: int) -> FloatArray:
+    """All values of a query's rows, one after the other."""
+    cursor: Any = connection.connection.cursor()
+    cursor.execute(query, parameters)
+    values = np.fromiter(chain.from_iterable(cursor), dtype=np.float64)
+    cursor.close()
+    return values
 
 
 def _new_id(result: sa.CursorResult[Any]) -> int:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from torch import nn
 
-from codesign.data.dataset import Dataset
-from codesign.recipe import Recipe
 from codesign.checkpoint_torch import load_weights, save_weights
+from codesign.data.dataset import Dataset
 from codesign.predict_torch import evaluate_accuracy
+from codesign.recipe import Recipe
 from codesign.train_torch import Training, seeded_build
 
 

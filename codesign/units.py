@@ -42,6 +42,7 @@ _TITLES = {
     "activation_bytes": "activation memory",
     "dram_bytes": "DRAM traffic",
     "train_seconds": "training time",
+    "loss": "training loss",
 }
 _COUNTS = frozenset({"macs", "params", "pes"})
 _ACRONYMS = {"dram": "DRAM", "sram": "SRAM", "macs": "MACs", "gmacs": "GMACs"}

@@ -311,8 +311,9 @@ def _expand(pieces: _Pieces) -> OpTable:
     n_steps = N_STEPS[template]
     entry = np.repeat(np.arange(n * n_places), n_steps)  # the grid entry of each row
     first_row = np.cumsum(n_steps) - n_steps
-    step = np.arange(len(entry)) - first_row[entry] + template[entry] * MOST_STEPS
-    candidate, place = np.divmod(entry, n_places)
+    step = np.arange(len(entry)) + (template * MOST_STEPS - first_row)[entry]  # row of STEPS
+    candidate = np.repeat(np.arange(n), n_steps.reshape(n, n_places).sum(axis=1))
+    place = entry - candidate * n_places
 
     lower = pieces.filters // 2
     widths = np.stack((pieces.operand, pieces.filters, lower, pieces.filters - lower, 2 * pieces.filters), axis=2)

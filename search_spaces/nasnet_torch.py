@@ -290,9 +290,8 @@ class NasNetModule(nn.Module):
             raise ValueError(f"fraction: {fraction} is not allowed; use 0..1")
         for depth, cell in enumerate(self.cells, start=1):
             keep = 1 - fraction * depth / len(self.cells) * (1 - self._drop_path_keep)
-            for module in cell.modules():
-                if isinstance(module, Half):
-                    module.keep = keep
+            for half in cast(CellModule, cell).halves:
+                cast(Half, half).keep = keep
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Logits (B, classes) of images; in training with an auxiliary head a pair: logits, auxiliary logits."""

@@ -28,12 +28,15 @@
       plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: style.getPropertyValue("--text").trim() },
       hoverlabel: { align: "left" },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: style.getPropertyValue("--line").trim(), activecolor: style.getPropertyValue("--text").trim() },
     };
     const layout = Object.assign(base, resolved(figure.layout, style), width ? { width: width } : { autosize: true });
     place.style.height = layout.height + "px";
     const config = {
       responsive: !width,
       displaylogo: false,
+      showSendToCloud: false, // plotly's toolbar would offer to upload the figure
+      plotlyServerURL: "",
       modeBarButtonsToRemove: ["select2d", "lasso2d"],
       toImageButtonOptions: { filename: document.title.split(" ")[0] + "-" + id, scale: 2 },
     };
@@ -66,7 +69,7 @@
     const ascending = header.getAttribute("aria-sort") !== "ascending";
     table.querySelectorAll("th").forEach((other) => other.setAttribute("aria-sort", "none"));
     header.setAttribute("aria-sort", ascending ? "ascending" : "descending");
-    const isNumber = header.classList.contains("number") || header === header.parentNode.lastElementChild;
+    const isNumber = header.classList.contains("number") || header.classList.contains("export"); // by trial number
     const body = table.tBodies[0];
     const keyed = Array.from(body.rows, (row) => [row.cells[column].dataset.key, row]);
     keyed.sort(([a], [b]) => {

@@ -1,4 +1,4 @@
-"""What `run` and `resume` share: drive the study under a progress line, then the final figures, the front, the report."""
+"""What `run` and `resume` share: the search under a progress line, then final figures, front and report."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def carry_out(run: Run, parts: Parts, address: str) -> None:
     began = time.monotonic()
     job = run.job
     console.print(
-        f"[bold]{job.name}[/]: {job.space.type} x {', '.join(job.targets) or 'no target'}, {parts.space.size:.3g} candidates, "
-        f"{job.search.strategy.type}, {job.search.trials:,} trials, driver {job.driver.type}; folder {run.folder}",
+        f"[bold]{job.name}[/]: {job.space.type} x {', '.join(job.targets) or 'no target'}, "
+        f"{parts.space.size:.3g} candidates, {job.search.strategy.type}, {job.search.trials:,} trials, driver {job.driver.type}; folder {run.folder}",
         soft_wrap=True,
     )
     study = study_of(run, parts)
@@ -44,4 +44,6 @@ def carry_out(run: Run, parts: Parts, address: str) -> None:
     report = write_report(run, parts, run.folder / "report.html")
     console.print(f"report: {report}", soft_wrap=True)
     seconds = time.monotonic() - began
-    console.print(f"done in {seconds:.1f} s: {study.n_finished:,} trials, {study.n_proposed - study.n_asked:,} over budget")
+    console.print(
+        f"done in {seconds:.1f} s: {study.n_finished:,} trials, {study.n_proposed - study.n_asked:,} over budget"
+    )

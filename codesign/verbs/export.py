@@ -12,7 +12,9 @@ import click
 @click.option("--best", metavar="METRIC", help="The front's best in this metric. [default: the first objective]")
 @click.option("--trial", type=click.IntRange(min=0), metavar="N", help="This trial.")
 @click.option("--where", help='Only members that meet this, for example "latency_ms@edge <= 0.5".')
-@click.option("--out", default="model.onnx", show_default=True, type=click.Path(path_type=Path), help=".onnx file or folder.")
+@click.option(
+    "--out", default="model.onnx", show_default=True, type=click.Path(path_type=Path), help=".onnx file or folder."
+)
 def command(folder: Path, best: str | None, trial: int | None, where: str | None, out: Path) -> None:
     """Write one member of the front as ONNX with a manifest, once onnxruntime is proven to agree with torch."""
     from codesign.errors import InputError
@@ -39,4 +41,6 @@ def command(folder: Path, best: str | None, trial: int | None, where: str | None
         f"trial {number}: {out}, {manifest.model.bytes:,} bytes; test accuracy {accuracy.value:.4f} "
         f"({accuracy.correct} of {accuracy.n} in onnxruntime; 95 %: {accuracy.low:.4f} to {accuracy.high:.4f})"
     )
-    click.echo(f"onnxruntime agrees with torch in {len(manifest.parity)} comparisons; check it with: codesign verify {out}")
+    click.echo(
+        f"onnxruntime agrees with torch in {len(manifest.parity)} comparisons; check it with: codesign verify {out}"
+    )

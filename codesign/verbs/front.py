@@ -15,7 +15,12 @@ import click
 @click.option("--csv", type=click.Path(path_type=Path), help="Write a CSV file.")
 @click.option("--parquet", type=click.Path(path_type=Path), help="Write a Parquet file.")
 def command(
-    folders: tuple[Path, ...], where: str | None, upto: int | None, as_json: bool, csv: Path | None, parquet: Path | None
+    folders: tuple[Path, ...],
+    where: str | None,
+    upto: int | None,
+    as_json: bool,
+    csv: Path | None,
+    parquet: Path | None,
 ) -> None:
     """Print the Pareto front of one or several runs. Works while a run is under way."""
     from codesign.expressions import parse_condition

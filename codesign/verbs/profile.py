@@ -22,7 +22,9 @@ MEASURED = "cpu"
 @click.option("--target", "names", multiple=True, metavar="NAME", help="Preset, .toml file, or cpu. May be repeated.")
 @click.option("--shape", "shapes", multiple=True, metavar="INPUT=N,C,H,W", help="Shape of an input with free axes.")
 @click.option("--batch", default=1, show_default=True, type=click.IntRange(min=1), help="Images per inference.")
-@click.option("--bits", default=8, show_default=True, type=click.IntRange(1, 64), help="Bits per weight and activation.")
+@click.option(
+    "--bits", default=8, show_default=True, type=click.IntRange(1, 64), help="Bits per weight and activation."
+)
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 1024), help="Threads of cpu.")
 @click.option("--layers/--totals", default=True, help="List every op, or totals alone.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -37,7 +39,6 @@ def command(
     as_json: bool,
 ) -> None:
     """Print MACs, parameters, memory and, for each target, latency of an ONNX file, and what is not counted."""
-    from codesign.cost import Target
     from codesign.latency import RuntimeTarget
     from codesign.profile import profile
 

@@ -12,7 +12,9 @@ from codesign.verbs.carry_out import carry_out
 @click.command("resume")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--address", default="local", show_default=True, help="Ray to use: 'local' starts one, 'auto' joins the cluster.")
+@click.option(
+    "--address", default="local", show_default=True, help="Ray to use: 'local' starts one, 'auto' joins the cluster."
+)
 def command(folder: Path, overrides: tuple[str, ...], address: str) -> None:
     """Continue a run. No finished trial is lost, none is run twice.
 

@@ -14,7 +14,9 @@ from codesign.verbs.carry_out import carry_out
 @click.argument("job", type=click.Path(path_type=Path))
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run. [default: runs/NAME-TIME]")
-@click.option("--address", default="local", show_default=True, help="Ray to use: 'local' starts one, 'auto' joins the cluster.")
+@click.option(
+    "--address", default="local", show_default=True, help="Ray to use: 'local' starts one, 'auto' joins the cluster."
+)
 @click.option("--check", is_flag=True, help="Check the job and stop.")
 def command(job: Path, overrides: tuple[str, ...], out: Path | None, address: str, check: bool) -> None:
     """Carry out a job file. KEY=VALUE replaces a value in it, for example search.trials=200."""

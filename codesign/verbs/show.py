@@ -24,7 +24,8 @@ def command(folder: Path, number: int, ops: bool, as_json: bool) -> None:
         raise InputError(f"trial {number} is not in {str(folder)!r}; see codesign front {folder}")
     trial = found[0]
     finals = {
-        name: [final.value, final.low, final.high] for name, final in run.store.finals(run.study_id).get(number, {}).items()
+        name: [final.value, final.low, final.high]
+        for name, final in run.store.finals(run.study_id).get(number, {}).items()
     }
     record: dict[str, object] = {
         "number": trial.number, "state": trial.state.value, "violation": trial.violation, "error": trial.error,
@@ -60,8 +61,10 @@ def _print(record: dict[str, object], rows: list[dict[str, object]]) -> None:
         from rich.console import Console
         from rich.table import Table
 
-        names = ("label", "kind", "in_channels", "out_channels", "out_height", "out_width", "kernel_height", "kernel_width",
-                 "stride", "groups", "repeat", "macs", "params")  # fmt: skip
+        names = (
+            *("label", "kind", "in_channels", "out_channels", "out_height", "out_width"),
+            *("kernel_height", "kernel_width", "stride", "groups", "repeat", "macs", "params"),
+        )
         table = Table(box=box.SIMPLE_HEAD, title="ops")
         for name in names:
             table.add_column(name.replace("_", "\n"), justify="left" if name in ("label", "kind") else "right")

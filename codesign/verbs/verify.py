@@ -11,7 +11,9 @@ import click
 
 @click.command("verify")
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--data", "job", type=click.Path(path_type=Path), help="Job file or run folder: measure the test accuracy again.")
+@click.option(
+    "--data", "job", type=click.Path(path_type=Path), help="Job file or run folder: measure the test accuracy again."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(model: Path, job: Path | None, as_json: bool) -> None:
     """Check an ONNX file and its manifest with onnxruntime alone. Exit status 1 if anything differs."""

@@ -58,7 +58,7 @@ class CheapCost:
 
 @dataclass
 class Quality:
-    """`accuracy` = 1 - mean squared distance to the middle, scaled; crashes and NaN on demand; logs every evaluation."""
+    """`accuracy` = 1 - scaled squared distance to the middle; crashes and NaN on demand; logs every evaluation."""
 
     options: int = 8
     crash_when_first: int = -1

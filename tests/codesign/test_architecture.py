@@ -17,7 +17,14 @@ FILES = {
     for package in PACKAGES
     for path in sorted((ROOT / package).rglob("*.py"))
 }
-HEAVY = {"torch": "_torch", "ray": "_ray", "optuna": "_optuna", "onnx": "_onnx", "onnxruntime": "_onnx", "gymnasium": "_gym"}
+HEAVY = {
+    "torch": "_torch",
+    "ray": "_ray",
+    "optuna": "_optuna",
+    "onnx": "_onnx",
+    "onnxruntime": "_onnx",
+    "gymnasium": "_gym",
+}
 ALLOWED = {
     "search_spaces": {"search_spaces", "numpy"},
     "simulators": {"simulators", "numpy"},
@@ -76,7 +83,20 @@ def loaded_by(code: str) -> set[str]:
 
 
 HELP = "from codesign.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass"
-LIGHT = {"torch", "ray", "optuna", "onnx", "onnxruntime", "pandas", "numpy", "pydantic", "sqlalchemy", "rich", "yaml", "plotly"}
+LIGHT = {
+    "torch",
+    "ray",
+    "optuna",
+    "onnx",
+    "onnxruntime",
+    "pandas",
+    "numpy",
+    "pydantic",
+    "sqlalchemy",
+    "rich",
+    "yaml",
+    "plotly",
+}
 
 
 def test_help_loads_no_library_but_click() -> None:

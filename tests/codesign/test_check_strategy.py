@@ -18,7 +18,7 @@ from search_spaces.space import SearchSpace
 
 class WrongDtype(Random):
     def ask(self, n: int) -> IntArray:
-        return super().ask(n).astype(np.int32)  # type: ignore[return-value]
+        return super().ask(n).astype(np.int32)
 
 
 class WrongCount(Random):
@@ -33,7 +33,7 @@ class Invalid(Random):
 
 class Global(Random):
     def ask(self, n: int) -> IntArray:
-        np.random.rand()  # noqa: NPY002
+        np.random.rand()
         return super().ask(n)
 
 
@@ -128,8 +128,8 @@ class Trusting(Random):
         (WrongDtype, "int64"),
         (WrongCount, "shape"),
         (Invalid, "invalid code"),
-        (Global, "global random state"),
-        (GlobalPython, "global random state"),
+        (Global, "global random state was used: numpy"),
+        (GlobalPython, "global random state was used: random"),
         (Unseeded, "same seed and calls differ"),
         (OneSeed, "seeds 0 and 1"),
         (Forgetful, "saved differently"),

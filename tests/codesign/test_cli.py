@@ -1,4 +1,4 @@
-"""The command line: help, wrong inputs, exit statuses. Each wrong input is one message, status 2, and nothing written."""
+"""The command line: help, wrong inputs, exit statuses. A wrong input is one message, status 2, nothing written."""
 
 from __future__ import annotations
 
@@ -154,7 +154,11 @@ def test_an_unwritable_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ],
 )
 def test_wrong_arguments(
-    arguments: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     status, _, err = run(capsys, *arguments)
@@ -175,7 +179,9 @@ def test_init_writes_a_job_that_reads(template: str, tmp_path: Path, capsys: pyt
     assert run(capsys, "init", str(path))[0] == 2
 
 
-@pytest.mark.parametrize("kind", ["spaces", "data", "strategies", "evaluators", "simulators", "presets", "architectures"])
+@pytest.mark.parametrize(
+    "kind", ["spaces", "data", "strategies", "evaluators", "simulators", "presets", "architectures"]
+)
 def test_list(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = run(capsys, "list", kind, "--json")
     rows = yaml.safe_load(out)
@@ -192,7 +198,9 @@ def test_wrong_input_is_answered_within_two_seconds_of_start(case: str, tmp_path
     spent = []
     for _ in range(3):  # the best of three: the machine may be busy
         began = time.perf_counter()
-        done = subprocess.run([sys.executable, "-m", "codesign", "run", str(job)], cwd=tmp_path, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "codesign", "run", str(job)], cwd=tmp_path, capture_output=True, text=True
+        )
         spent.append(time.perf_counter() - began)
         assert done.returncode == 2
     assert min(spent) < 2.0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import io
 import struct
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -289,6 +291,12 @@ def test_npz_errors(tmp_path: Path) -> None:
     _npz(path, images=IMAGES, labels=LABELS)
     path.write_bytes(path.read_bytes()[:-30])
     refuses("truncated")
+    member = io.BytesIO()
+    np.save(member, IMAGES)
+    _npz(path, labels=LABELS)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("images.npy", member.getvalue()[:-50])
+    refuses(r"d\.npz: images: (truncated: 1278 bytes, the header asks for 1328|cannot be read)")
 
 
 # a user's function

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from codesign.data import Dataset, DataShape, Split, SplitOptions
-from codesign.data.dataset import Images, content_hash
+from codesign.data.dataset import Images, IntArray, content_hash
 from codesign.data.source import Source, array_part, as_images, find_classes, to_labels
 from codesign.errors import DataError
 from codesign.plugins import options_model
@@ -32,7 +32,7 @@ def test_every_registered_reader_has_options_and_two_methods() -> None:
 
 def _split(n: int, seed: int = 0, dtype: type = np.uint8, channels: int = 3) -> Split:
     rng = np.random.default_rng(seed)
-    images = rng.integers(0, 256, (n, channels, 4, 5)).astype(dtype)
+    images: Images = rng.integers(0, 256, (n, channels, 4, 5)).astype(dtype)
     return Split(images, np.arange(n, dtype=np.int64) % 2)
 
 
@@ -77,7 +77,8 @@ def test_fingerprint_follows_content_alone() -> None:
     dataset = _dataset()
     assert _dataset().fingerprint == dataset.fingerprint
     assert len(dataset.fingerprint) == 64
-    strided = Split(np.asfortranarray(dataset.train.images), dataset.train.labels)
+    reordered: Images = np.asfortranarray(dataset.train.images)  # type: ignore[assignment]
+    strided = Split(reordered, dataset.train.labels)
     assert _dataset(train=strided).fingerprint == dataset.fingerprint
     changed = dataset.train.images.copy()
     changed[0, 0, 0, 0] ^= 1
@@ -207,10 +208,15 @@ def test_not_a_number_is_refused_with_its_row() -> None:
 
 
 def test_only_the_rows_in_use_are_fetched() -> None:
-    fetched = []
+    fetched: list[int] = []
     images = np.arange(40, dtype=np.uint8).reshape(40, 1, 1, 1)
     part = array_part(images, np.arange(40, dtype=np.int64) % 2, "x", None)
-    counting = replace(part, fetch=lambda rows: (fetched.extend(rows), part.fetch(rows))[1])
+
+    def fetch(rows: IntArray) -> Images:
+        fetched.extend(rows.tolist())
+        return part.fetch(rows)
+
+    counting = replace(part, fetch=fetch)
     dataset = Source("x", ("a", "b"), counting).dataset(SplitOptions(limit=10, test_limit=4))
     assert len(fetched) == 14
     for split in (dataset.train, dataset.validation, dataset.test):

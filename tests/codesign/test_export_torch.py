@@ -143,7 +143,7 @@ def test_a_conversion_that_is_off_by_little_is_caught(tmp_path: Path, monkeypatc
         with torch.no_grad():
             exported.network.classifier.bias += 0.01  # type: ignore[operator, union-attr]
             model = to_onnx(exported, shape)
-            exported.network.classifier.bias -= 0.01  # type: ignore[operator, union-attr]
+            exported.network.classifier.bias -= 0.01  # type: ignore[union-attr]
         return model
 
     monkeypatch.setattr(export_torch, "to_onnx", nearly)

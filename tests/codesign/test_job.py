@@ -22,7 +22,9 @@ def write(tmp_path: Path, text: str) -> Path:
 
 
 def test_a_dumped_job_reads_back_equal() -> None:
-    job = parse_job({**MINIMAL, "budgets": ["params <= 60k"], "search": {"strategy": {"type": "nsga2", "population": 8}}})
+    job = parse_job(
+        {**MINIMAL, "budgets": ["params <= 60k"], "search": {"strategy": {"type": "nsga2", "population": 8}}}
+    )
     assert parse_job(yaml.safe_load(dump_job(job))) == job
 
 
@@ -49,7 +51,10 @@ def test_examples_fit_the_schema_that_editors_use(path: Path) -> None:
         ({"search": {"trials": "many"}}, "search.trials: 'many': input should be a valid integer"),
         ({"search": {"trials": 0}}, "search.trials: 0: input should be greater than or equal to 1"),
         ({"driver": {"type": "tun"}}, "driver.type: 'tun' is not one of serial, ray, tune; did you mean 'tune'"),
-        ({"targets": {"edge": {"type": "systolic", "presett": "x"}}}, "unknown key in targets.edge: 'presett' .*'preset'"),
+        (
+            {"targets": {"edge": {"type": "systolic", "presett": "x"}}},
+            "unknown key in targets.edge: 'presett' .*'preset'",
+        ),
         ({"targets": {"a b": {"type": "systolic"}}}, "targets: target name 'a b' may hold letters"),
         ({"name": "../x"}, "name: '../x'"),
         ({"space": None}, "space: None"),

@@ -50,7 +50,7 @@ class Scripted:
     """Stands for a model: its readings follow a script, and the order of all readings is kept."""
 
     order: list[object]
-    script: dict[object, list[float]]
+    script: dict[object, list[float]]  # negative: disturbed
 
     def __init__(self, model: object, *_: object) -> None:
         self.model = model
@@ -59,11 +59,12 @@ class Scripted:
     def repeats(self, warmup: int, min_reading_ms: float) -> int:
         return 1
 
-    def reading_ms(self, repeats: int) -> float:
+    def reading(self, repeats: int) -> latency_onnx._Reading:
         assert not gc.isenabled()
         self.order.append(self.model)
         self.taken += 1
-        return self.script[self.model][self.taken - 1]
+        ms = self.script[self.model][(self.taken - 1) % len(self.script[self.model])]
+        return latency_onnx._Reading(abs(ms), is_disturbed=ms < 0)
 
 
 def test_readings_go_round_and_the_median_counts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,13 +84,36 @@ def test_readings_go_round_and_the_median_counts(monkeypatch: pytest.MonkeyPatch
     assert isinstance(a, Latency)
 
 
+def test_disturbed_readings_are_taken_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    Scripted.order = []
+    Scripted.script = {b"quiet": [1.0], b"busy": [-9.0, -9.0, 2.0], b"hopeless": [-5.0, -6.0, -7.0]}
+    monkeypatch.setattr(latency_onnx, "_Runner", Scripted)
+    quiet, busy, hopeless = measure([b"quiet", b"busy", b"hopeless"], readings=6)
+    assert [Scripted.order.count(name) for name in (b"quiet", b"busy", b"hopeless")] == [6, 18, 24]
+    assert Scripted.order[:9] == [b"quiet", b"busy", b"hopeless"] * 3
+    assert (quiet.median_ms, quiet.readings, quiet.disturbed) == (1.0, 6, 0)
+    assert (busy.median_ms, busy.high_ms, busy.readings, busy.disturbed) == (2.0, 2.0, 6, 12)
+    assert (hopeless.median_ms, hopeless.readings, hopeless.disturbed) == (6.0, 24, 24)
+
+
+@pytest.mark.parametrize(("threads", "is_watched"), [(1, True), (2, False)])
+def test_a_reading_is_disturbed_if_the_processor_did_other_work(
+    monkeypatch: pytest.MonkeyPatch, threads: int, is_watched: bool
+) -> None:
+    runner = latency_onnx._Runner(linear_classifier(), 1, threads, 0, None)
+    monkeypatch.setattr(latency_onnx, "perf_counter_ns", iter([0, 5_000_000] * 2).__next__)
+    monkeypatch.setattr(latency_onnx, "thread_time_ns", iter([0, 4_900_000, 0, 3_000_000]).__next__)
+    assert not runner.reading(1).is_disturbed
+    assert runner.reading(1).is_disturbed == is_watched
+
+
 def test_a_reading_fills_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     runner = latency_onnx._Runner(linear_classifier(), 1, 1, 0, None)
     times = iter([0, 3_000_000, 5_000_000, 7_500_000, 10_000_000, 14_000_000])  # readings of 3, 2.5 and 4 ms
     monkeypatch.setattr(latency_onnx, "perf_counter_ns", lambda: next(times))
     assert runner.repeats(warmup=1, min_reading_ms=20.0) == 8  # the fastest of three: 20 / 2.5
     times = iter([0, 12_000_000])
-    assert runner.reading_ms(8) == 1.5
+    assert runner.reading(8).ms == 1.5
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot pin a process")

@@ -50,17 +50,22 @@ def test_samplers_keep_the_contract(case: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
-def test_samplers_keep_the_contract_for_long(case: str) -> None:
-    check_strategy(make(case), n_calls=40, n_cuts=4)
+def test_samplers_keep_the_contract_for_other_numbers_of_objectives(case: str) -> None:
+    check_strategy(make(case), n_objectives=(1, 3), n_calls=24, n_cuts=2)
 
 
 @pytest.mark.slow
 @pytest.mark.torch
-@pytest.mark.parametrize("m", [1, 2])
-def test_the_gaussian_process_keeps_the_contract(m: int) -> None:
-    options = {"n_startup_trials": 4}
-    build = partial(OptunaSampler, sampler="gp", sampler_options=options)
-    check_strategy(build, n_objectives=(m,), n_calls=10, n_cuts=2)
+def test_the_gaussian_process_keeps_the_contract() -> None:
+    import torch
+
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        build = partial(OptunaSampler, sampler="gp", sampler_options={"n_startup_trials": 3})
+        check_strategy(build, n_objectives=(2,), n_calls=8, n_cuts=2)
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def test_all_samplers_are_tried() -> None:
@@ -70,7 +75,7 @@ def test_all_samplers_are_tried() -> None:
 @pytest.mark.parametrize(
     ("sampler", "options", "message"),
     [
-        ("nsgaii", {}, "sampler: 'nsgaii' is not one of .* did you mean 'nsga2'"),
+        ("brute-force", {}, "sampler: 'brute-force' is not one of .* did you mean 'brute_force'"),
         ("cmaes", {}, "sampler: 'cmaes' is not one of"),
         ("tpe", {"n_startup": 3}, "sampler_options of tpe: 'n_startup' .* did you mean 'n_startup_trials'"),
         ("random", {"seed": 3}, "sampler_options of random: 'seed' is not one of nothing"),
@@ -100,7 +105,7 @@ def quadratic(codes: IntArray) -> FloatArray:
     return np.asarray(((codes - 5) ** 2).sum(axis=1, keepdims=True), dtype=np.float64)
 
 
-def best_of(sampler: str, seed: int, limit: float = np.inf, n: int = 60) -> float:
+def best_of(sampler: str, seed: int, limit: float, n: int = 50) -> float:
     """Best feasible loss after n evaluations of six decisions with eight ordered options."""
     strategy = OptunaSampler(integers(6, 8), 1, seed, sampler=sampler)
     best = np.inf
@@ -114,10 +119,9 @@ def best_of(sampler: str, seed: int, limit: float = np.inf, n: int = 60) -> floa
 
 
 def test_tpe_learns_from_losses_and_from_violations() -> None:
-    for limit in (np.inf, 20.0):
-        learnt = np.median([best_of("tpe", seed, limit) for seed in range(3)])
-        drawn = np.median([best_of("random", seed, limit) for seed in range(3)])
-        assert learnt < drawn
+    learnt = [best_of("tpe", seed, limit=20.0) for seed in range(3)]
+    drawn = [best_of("random", seed, limit=20.0) for seed in range(3)]
+    assert np.median(learnt) < np.median(drawn)
 
 
 def test_numbers_become_integers_and_names_categories() -> None:

@@ -30,11 +30,9 @@ Build = Callable[..., Strategy]
 LIGHT: dict[str, Build] = {
     "random": Random,
     "evolution": RegularizedEvolution,
-    "evolution, soon warm": partial(RegularizedEvolution, population_size=6, sample_size=3),
-    "evolution with crossover": partial(RegularizedEvolution, population_size=6, crossover_probability=0.5),
+    "evolution, soon warm": partial(RegularizedEvolution, population_size=6, crossover_probability=0.5),
     "nsga2": Nsga2,
-    "nsga2, soon warm": partial(Nsga2, population_size=6),
-    "nsga2, much mutation": partial(Nsga2, population_size=6, mutation_probability=0.9),
+    "nsga2, soon warm": partial(Nsga2, population_size=6, mutation_probability=0.5),
 }
 
 
@@ -50,7 +48,7 @@ def two_losses(codes: IntArray) -> FloatArray:
 
 @pytest.mark.parametrize("build", LIGHT.values(), ids=LIGHT)
 def test_strategies_keep_the_contract(build: Build) -> None:
-    check_strategy(build, n_calls=60)
+    check_strategy(build)
 
 
 def test_every_registered_strategy_describes_its_options() -> None:
@@ -144,7 +142,7 @@ def test_evolution_mutates_winners_in_one_decision() -> None:
     strategy = RegularizedEvolution(space, 1, 0, population_size=5, sample_size=40)
     members = space.sample(5, np.random.default_rng(0))
     strategy.tell(members, np.arange(5.0)[::-1, None], np.zeros(5))
-    children = strategy.ask(30)
+    children = strategy.ask(5)
     assert ((children != members[4]).sum(axis=1) == 1).all()  # a tournament of 40 always finds the best of 5
 
 
@@ -158,8 +156,8 @@ def test_nsga2_keeps_the_elite() -> None:
         np.array([[5], [6], [7]]), np.array([[-1.0, -1.0], [11.0, 11.0], [np.nan] * 2]), np.array([0.1, 0, np.inf])
     )
     assert told_population(strategy).codes[:, 0].tolist() == [0, 2, 3, 4]
-    strategy.tell(np.array([[8]]), np.array([[0.5, 0.5]]), np.zeros(1))
-    assert told_population(strategy).codes[:, 0].tolist() == [0, 3, 4, 8]
+    strategy.tell(np.array([[8]]), np.array([[5.0, 3.0]]), np.zeros(1))  # dominates 3
+    assert told_population(strategy).codes[:, 0].tolist() == [0, 2, 4, 8]
 
 
 def test_nsga2_keeps_one_of_equal_candidates_the_newest() -> None:
@@ -194,17 +192,18 @@ def test_violations_are_descended_before_anything_is_feasible() -> None:
         assert min(best) < 0.35 * best[0]
 
 
-def run(build: Build, seed: int, constrained: bool, n: int = 300) -> float:
-    """Hypervolume after n evaluations, one at a time, of 12 decisions with 8 options."""
+def run(build: Build, seed: int, constrained: bool, n: int = 300, batch: int = 5) -> float:
+    """Hypervolume after n evaluations of 12 decisions with 8 options."""
     strategy = build(integers(12, 8), 2, seed)
     losses, violations = np.zeros((n, 2)), np.zeros(n)
-    for i in range(n):
-        codes = strategy.ask(1)
-        losses[i] = two_losses(codes)[0]
+    for start in range(0, n, batch):
+        rows = slice(start, start + batch)
+        codes = strategy.ask(batch)
+        losses[rows] = two_losses(codes)
         if constrained:
-            violations[i] = max(0.0, (codes[0, :6].sum() - 10) / 10)
-        unknown = np.where(violations[i] > 0, np.nan, losses[i])
-        strategy.tell(codes, unknown[None], violations[i : i + 1])
+            violations[rows] = np.maximum(0.0, (codes[:, :6].sum(axis=1) - 10) / 10)
+        unknown = np.where(violations[rows, None] > 0, np.nan, losses[rows])
+        strategy.tell(codes, unknown, violations[rows])
     return hypervolume(losses, np.ones(2), violations)
 
 

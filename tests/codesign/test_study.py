@@ -52,7 +52,10 @@ def make_study(
 def ledger(study: Study) -> list[tuple[object, ...]]:
     """Everything of the ledger but the times."""
     trials = study.store.trials(study.id)
-    return [(t.number, t.state, tuple(t.genotype["x"]), tuple(sorted(t.metrics.items())), t.violation, t.error) for t in trials]  # type: ignore[arg-type]
+    return [
+        (t.number, t.state, tuple(t.genotype["x"]), tuple(sorted(t.metrics.items())), t.violation, t.error)
+        for t in trials
+    ]  # type: ignore[arg-type]
 
 
 def test_over_budget_candidates_are_recorded_and_never_evaluated(tmp_path: Path) -> None:

@@ -198,7 +198,7 @@ class _Recorder(nn.Module):
 def test_progress_auxiliary_logits_and_even_batches() -> None:
     network = _Recorder()
     before = network.auxiliary.weight.clone()
-    training = Training(network, DATA, Recipe(epochs=2, batch_size=16, weight_decay=0.0), 0)
+    training = Training(network.eval(), DATA, Recipe(epochs=2, batch_size=16, weight_decay=0.0), 0)
     training.run_epoch()
     training.run_epoch()
     assert network.progress == [step / 8 for step in range(8)]
@@ -223,6 +223,14 @@ def test_sgd_step_in_closed_form() -> None:
     Training(network, DATA, recipe, 0).run_epoch()
     for name, value in network.named_parameters():
         torch.testing.assert_close(value.detach(), expected[name], rtol=1e-4, atol=1e-6)
+
+
+def test_the_loss_reported_is_the_recipes() -> None:
+    network = seeded_build(lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 2)), DATA, 0)
+    images, labels = as_tensor(DATA.train.images).float(), as_tensor(DATA.train.labels)
+    expected = classification_loss(network(images), labels, 0.5, 0.0).item()
+    metrics = Training(network, DATA, Recipe(epochs=1, batch_size=50, label_smoothing=0.5), 0).run_epoch()
+    assert metrics["loss"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_gradient_clip_bounds_the_step() -> None:

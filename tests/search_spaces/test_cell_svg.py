@@ -116,3 +116,12 @@ def test_concatenation_a_single_output_and_stride_are_marked() -> None:
 def test_no_cell_is_refused() -> None:
     with pytest.raises(ValueError, match=r"cell\.blocks: this key is missing"):
         cell_svg({})
+
+
+def test_blocks_stand_at_the_height_of_what_they_read() -> None:
+    cell = Cell.of(
+        [Block(0, 0, "identity", "sep3x3"), Block(1, 1, "identity", "sep3x3"), Block(2, 2, "sep3x3", "sep3x3")]
+    )
+    heights = {box.text: box.y for box in cell_layout(cell).boxes}
+    assert heights["previous cell"] < heights["current input"]
+    assert heights["block 1"] < heights["block 0"]  # no lines cross
