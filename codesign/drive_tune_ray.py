@@ -62,15 +62,17 @@ class _Worker(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """One step; a crash ends the trial with its reason: a retry would crash again."""
+        found: dict[str, float] = {}
         try:
             if not self._failure and not self._session.is_done:
                 self._session.step()
+            if not self._failure:
+                found = self._session.metrics
         except TrialError as error:
             self._failure = str(error)
         except Exception as error:  # noqa: BLE001  the trial border
             self._failure = f"{type(error).__name__}: {error}"
         is_done = bool(self._failure) or self._session.is_done
-        found = {} if self._failure else self._session.metrics
         return {**found, "failure": self._failure, tune.result.DONE: is_done}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -181,7 +183,7 @@ def drive_tune(study: Study, evaluator: TrainEvaluator, driver: Driver, folder: 
         return
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     for name in ("ray.tune", "ray.air", "ray.train"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # failed trials are reported by the study
     storage = driver.storage or str(folder / "tune")
     asks = _Asks(study, Path(storage) / study_folder_name(study))
     trainable = tune.with_resources(

@@ -78,7 +78,7 @@ class FrontTable:
         """
         columns: dict[str, list[Any]] = {"run": list(self.runs), "number": list(self.numbers)}
         for name, values in self.metrics.items():
-            columns[name] = [None if math.isnan(value) else value for value in values.tolist()]
+            columns[name] = [value if math.isfinite(value) else None for value in values.tolist()]
         for name, finals in self.finals.items():
             base = f"final_{name}" if name in self.metrics else name
             columns[base] = [None if final is None else final.value for final in finals]
@@ -91,7 +91,7 @@ class FrontTable:
         """The table as JSON: `objectives`, `budgets`, `counts` and one record per member."""
         members = []
         for row, number in enumerate(self.numbers):
-            metrics = {n: float(values[row]) for n, values in self.metrics.items() if not math.isnan(values[row])}
+            metrics = {n: float(values[row]) for n, values in self.metrics.items() if math.isfinite(values[row])}
             finals = {
                 n: {"value": final.value, "low": final.low, "high": final.high}
                 for n, column in self.finals.items()

@@ -85,7 +85,7 @@ def load_graph(path: str | Path | bytes, shape: GivenShape = None) -> Graph:
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
         raise InputError(f"{name}: its shapes do not fit together: {error}") from error
     shapes = _known_shapes(model.graph)
-    if any(value not in shapes for node in model.graph.node for value in node.output if value):
+    if any(node.output[0] not in shapes for node in model.graph.node):
         shapes |= _run_for_shapes(model, inputs, Path() if isinstance(path, bytes) else Path(path).parent)
     return _read(model.graph, inputs, shapes)
 
@@ -123,6 +123,7 @@ def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
 def _load(path: str | Path | bytes, name: str) -> ModelProto:
     try:
         model: ModelProto = onnx.load_from_string(path if isinstance(path, bytes) else Path(path).read_bytes())
+        _check_text(model.graph)
     except FileNotFoundError:
         raise InputError(f"{name}: there is no such file") from None
     except OSError as error:
@@ -132,6 +133,19 @@ def _load(path: str | Path | bytes, name: str) -> ModelProto:
     if not model.ir_version or not model.graph.output:
         raise InputError(f"{name}: this is not an ONNX model: it has no graph")
     return model
+
+
+def _check_text(graph: GraphProto) -> None:
+    """Raise ValueError if a name is no text, which protobuf hands over as bytes, or a node has no output."""
+    names = [each.name for each in (*graph.initializer, *graph.input, *graph.output)]
+    for node in graph.node:
+        names += [node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute)]
+        if not node.output:
+            raise ValueError(f"node {node.name!r} has no output")
+        for body in subgraphs(node):
+            _check_text(body)
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError("a name in it is no text")
 
 
 def _fix_inputs(graph: GraphProto, shape: GivenShape, name: str) -> dict[str, Shape]:

@@ -40,7 +40,10 @@ def run_folder(submission_id: str, environ: Mapping[str, str]) -> Path:
 
 
 def send(submission_id: str, folder: Path, out: TextIO) -> None:
-    """Write a run's folder between the markers, or that there is none."""
+    """Write a run's folder between the markers, or that there is none.
+
+    Each line is one write (Ray runs jobs unbuffered): what Ray itself writes to the log may come between lines alone.
+    """
     if not (folder / "job.yaml").is_file():
         out.write(f"{MISSING}\n")
         return

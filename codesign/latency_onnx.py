@@ -58,7 +58,7 @@ def measure(
 ) -> list[Latency]:
     """Measure models side by side.
 
-    It takes about `len(models) * readings * min_reading_ms` on a quiet machine and up to four times as long on a busy one.
+    It takes about `len(models) * readings * min_reading_ms` on a quiet machine, up to four times as long on a busy one.
 
     Args:
         models: bytes or paths of ONNX files; compare models within one call, where they share every slow spell.

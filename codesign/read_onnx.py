@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from onnx import NodeProto
+from onnx import NodeProto, TensorProto
 
+from codesign.errors import InputError
 from codesign.graph_onnx import (
     NOT_TRAINED,
     Graph,
@@ -128,7 +129,12 @@ def _op_type(node: NodeProto) -> str:
 def _row(graph: Graph, node: NodeProto) -> Row | None:
     """The node's row, or None if it has none or one of its shapes is unknown."""
     maker = _ROWS.get(_op_type(node))
-    return None if maker is None or _lacks_shape(graph, node) else maker(graph, node)
+    if maker is None or _lacks_shape(graph, node):
+        return None
+    try:
+        return maker(graph, node)
+    except (LookupError, ValueError) as error:
+        raise InputError(f"node {node.name!r}: its inputs or attributes are not those of a {node.op_type}") from error
 
 
 def _lacks_shape(graph: Graph, node: NodeProto) -> bool:
@@ -139,18 +145,24 @@ def _lacks_shape(graph: Graph, node: NodeProto) -> bool:
 def _claim(graph: Graph, node: NodeProto, claimed: set[str], *, is_layer: bool) -> int:
     """Parameters among the tensors a node reads that no node has claimed; they are claimed now.
 
-    In a layer's weight slots, constants are parameters too, and so are the 32-bit biases of quantised layers.
+    In a layer's weight slots, constants are parameters too, and so are the 32-bit biases of quantised layers, and
+    weights that the file computes from no stored weights at all.
     """
     skipped = NOT_TRAINED.get(node.op_type, ())
     total = 0
-    for slot, value in enumerate(node.input):
-        for name in graph.sources.get(value, frozenset()) - claimed if slot not in skipped else ():
-            tensor = graph.tensors[name]
-            if not (is_trained_type(tensor) or (is_layer and tensor.data_type == tensor.INT32)):
-                continue
-            if name in graph.initialisers or (is_layer and not is_zero(tensor)):
-                claimed.add(name)
-                total += math.prod(tensor.dims)
+    for value in (value for slot, value in enumerate(node.input) if slot not in skipped and value in graph.sources):
+        made_of = graph.sources[value]
+        stored = {name for name in made_of if is_trained_type(graph.tensors[name])}
+        if is_layer:
+            stored = {name for name in stored if name in graph.initialisers or not is_zero(graph.tensors[name])}
+            stored |= {name for name in made_of if graph.tensors[name].data_type == TensorProto.INT32}
+            if not stored and value not in graph.tensors and value not in claimed:
+                claimed.add(value)
+                total += math.prod(graph.shapes[value])
+        else:
+            stored &= graph.initialisers
+        total += sum(math.prod(graph.tensors[name].dims) for name in stored - claimed)
+        claimed |= stored
     return total
 
 

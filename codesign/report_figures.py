@@ -6,6 +6,7 @@ that a figure follows the reader's light or dark theme and prints dark on white.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -335,6 +336,6 @@ def _thinned(numbers: Numbers, limit: int) -> Numbers:
     return numbers[np.linspace(0, len(numbers) - 1, limit).round().astype(np.int64)]
 
 
-def _round(values: FloatArray) -> list[float]:
-    """Six significant digits: as exact as a screen, a third of the bytes."""
-    return [float(f"{value:.6g}") for value in values.tolist()]
+def _round(values: FloatArray) -> list[float | None]:
+    """Six significant digits: as exact as a screen, a third of the bytes. None, which is not drawn, if not finite."""
+    return [float(f"{value:.6g}") if math.isfinite(value) else None for value in values.tolist()]

@@ -66,8 +66,9 @@ def members_table(data: ReportData) -> str:
     if left_out:
         caption = f"{len(rows_shown):,} of {caption}, evenly spread; codesign front gives all"
     return (
-        f"<div class='wide' tabindex='0' role='region' aria-label='members of the front'><table class='sortable'>"
-        f"<caption>{caption}. Rows in bold are best in an objective; a header sorts.</caption>"
+        "<div class='wide' tabindex='0' role='region' aria-label='members of the front'><table class='sortable'>"
+        f"<caption>{caption}. Rows in bold are best in an objective<span class='screen'>; a header sorts</span>."
+        "</caption>"
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>{_how_to_export(data)}"
     )
 
@@ -128,7 +129,10 @@ def _columns(data: ReportData, shown: list[int]) -> list[_Column]:
     if data.parts.is_costly:
         weights = ["kept" if data.has_weights[row] else "none" for row in shown]
         columns.append(_Column("weights", weights, weights, is_number=False))
-        commands = [f"<code>{escape(export_command(data, number))}</code>" for number in trial]
+        commands = [
+            f"<code>{escape(export_command(data, table.numbers[row]))}</code>" if data.has_weights[row] else ""
+            for row in shown
+        ]
         columns.append(_Column("export", commands, trial, is_number=False))
     return columns
 

@@ -83,13 +83,13 @@ def _front(data: ReportData, titles: list[str], has_budgets: bool) -> str:
     if len(titles) > 1:
         projected = " The line bounds what the members dominate in the two objectives shown; all members are drawn."
     failed = int(data.ledger.is_failed.sum())
-    missing = f" {failed:,} failed trials have no place in it." if failed else ""
+    missing = f" {failed:,} failed trial{'s have' if failed > 1 else ' has'} no place in it." if failed else ""
     label = escape(f"scatter plot of {len(data.table)} members of the front and other trials: {titles[0]}")
     return (
         f"{select}<figure><div id='front-plot' class='plot' role='img' aria-label=\"{label}\"></div>"
         f"<figcaption>Every trial that can be placed.{thinned}{missing}{projected}"
-        f"{' Dotted lines are budgets.' if has_budgets else ''} Hover to read a trial; click one to name it here: "
-        "<output id='named' aria-live='polite'>none chosen</output>.</figcaption></figure>"
+        f"{' Dotted lines are budgets.' if has_budgets else ''}<span class='screen'> Hover to read a trial; click one "
+        "to name it here: <output id='named' aria-live='polite'>none chosen</output>.</span></figcaption></figure>"
         "<noscript><p>The figures need JavaScript; the tables below do not.</p></noscript>"
     )
 

@@ -19,10 +19,12 @@ Shape = tuple[int | str, ...]
 
 RUNTIME_VERSION: str = onnxruntime.__version__
 
-_RUNTIME_ERRORS: tuple[type[Exception], ...] = tuple(
-    found for name in dir(_state) if isinstance(found := getattr(_state, name), type) and issubclass(found, Exception)
+_RUNTIME_ERRORS: tuple[type[Exception], ...] = (
+    ValueError,
+    RuntimeError,
+    *(each for each in vars(_state).values() if isinstance(each, type) and issubclass(each, Exception)),
 )
-"""Everything onnxruntime raises of its own: its errors share no base class."""
+"""Everything onnxruntime raises: its own errors share no base class."""
 
 LEVELS: dict[str, object] = {
     "ORT_DISABLE_ALL": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -99,7 +101,10 @@ def open_session(model: bytes | Path, *, threads: int = 1, level: str = "ORT_ENA
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     source = str(model) if isinstance(model, Path) else model
     try:
-        session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        # The fallback would print, and there is no other provider to fall back to.
+        session = onnxruntime.InferenceSession(
+            source, options, providers=["CPUExecutionProvider"], enable_fallback=False
+        )
     except _RUNTIME_ERRORS as error:
         raise InputError(f"{name}: onnxruntime {RUNTIME_VERSION} cannot open it as an ONNX model: {error}") from error
     ports = [

@@ -95,7 +95,6 @@ class _Table:
         self._files = [_open(path) for path in paths]
         self._paths = paths
         self._starts = np.cumsum([0] + [file.metadata.num_rows for file in self._files])
-        self.n_rows = int(self._starts[-1])
         self.where = str(paths[0]) if len(paths) == 1 else f"{paths[0].parent} ({len(paths)} files)"
         schema = self._files[0].schema_arrow
         self._image = _image_column(schema, image, paths[0])

@@ -23,7 +23,8 @@ def carry_out(run: Run, parts: Parts, address: str) -> None:
     job = run.job
     console.print(
         f"[bold]{job.name}[/]: {job.space.type} x {', '.join(job.targets) or 'no target'}, "
-        f"{parts.space.size:.3g} candidates, {job.search.strategy.type}, {job.search.trials:,} trials, driver {job.driver.type}; folder {run.folder}",
+        f"{parts.space.size:.3g} candidates, {job.search.strategy.type}, {job.search.trials:,} trials, "
+        f"driver {job.driver.type}; folder {run.folder}",
         soft_wrap=True,
     )
     study = study_of(run, parts)

@@ -19,9 +19,10 @@ import yaml
 from codesign.drive_serial import drive_serial
 from codesign.job import load_job, parse_job
 from codesign.run import Run, create_run, drive, open_run, plan_run, study_of
+from codesign.strategies.random import Random
 from codesign.trial import Evaluation
 from search_spaces.ops import IntArray
-from tests.codesign.fakes import Quality
+from tests.codesign.fakes import Grid, Quality
 from tests.codesign.test_study import ledger, make_study
 
 ROOT = Path(__file__).parents[2]
@@ -172,11 +173,11 @@ def test_a_lost_worker_is_retried_and_fails_its_trial_alone_if_it_stays_lost(hea
         kill_when_first=1, kill_once=tmp_path / "killed" if heals else None, crash_when_first=2, recipe=Epochs()
     )
     driver = Driver.model_validate({"type": "tune", "workers": 2, "retries": 1, "checkpoint_epochs": 1})
-    study = make_study(tmp_path / "a.db", quality, trials=20, in_flight=4)
+    study = make_study(tmp_path / "a.db", quality, strategy=Random, space=Grid(6, 4), trials=16, in_flight=4)
     with ray_cluster("local", driver):
         drive_tune(study, quality, driver, tmp_path)  # type: ignore[arg-type]
     trials = [trial for trial in study.store.trials(study.id) if trial.violation == 0 or trial.error]
-    assert len(trials) == 20
+    assert len(trials) == 16
     for trial in trials:
         first = trial.genotype["x"][0]  # type: ignore[index]
         if first == 2:
@@ -194,7 +195,8 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from codesign.drive_serial import drive_serial
-from tests.codesign.fakes import Quality
+from codesign.strategies.random import Random
+from tests.codesign.fakes import Grid, Quality
 from tests.codesign.test_study import make_study
 if __name__ == "__main__":
     quality = Quality(log=Path({log!r}), seconds=0.004)

@@ -16,11 +16,12 @@ from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codesign.cli import main
@@ -143,7 +144,12 @@ def test_an_unknown_name_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_silent_host_and_a_hanging_name_server_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     released = threading.Event()
-    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: released.wait(30))
+
+    def hang(*_: object, **__: object) -> None:
+        released.wait(30)
+        raise TimeoutError
+
+    monkeypatch.setattr(socket, "create_connection", hang)
     began = time.monotonic()
     with pytest.raises(InputError, match=r"no answer within 0\.1 s"):
         require_listener("http://silent:1", timeout_seconds=0.1)
@@ -185,9 +191,16 @@ def test_a_token_is_not_in_its_repr() -> None:
 
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [(None, "No such file"), (b"", "is empty"), (b" \n", "is empty"), (b"\xff\xfe", "not text"), (b"a b", "not a token"),
-     (b"a\nb", "not a token"), ("tökén".encode(), "not a token")],
-)  # fmt: skip
+    [
+        (None, "No such file"),
+        (b"", "is empty"),
+        (b" \n", "is empty"),
+        (b"\xff\xfe", "not text"),
+        (b"a b", "not a token"),
+        (b"a\nb", "not a token"),
+        ("tökén".encode(), "not a token"),
+    ],
+)
 def test_a_file_that_holds_no_token_is_told(tmp_path: Path, content: bytes | None, expected: str) -> None:
     path = tmp_path / "token"
     if content is not None:
@@ -320,6 +333,7 @@ def test_an_id_reads_as_name_and_minute() -> None:
     assert new_submission_id("digits", datetime(2026, 11, 23, 11, 42), "7f3a") == "digits-20261123-1142-7f3a"
 
 
+@settings(deadline=None)
 @given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", fullmatch=True))
 def test_an_id_is_a_safe_name_of_bounded_length(name: str) -> None:
     made = new_submission_id(name, datetime(2026, 1, 2, 3, 4), "0000")
@@ -332,7 +346,7 @@ def test_the_command_puts_the_run_where_fetch_looks(environ: dict[str, str], tmp
     from codesign.jobs_send import run_folder
 
     command = run_command("tiny-1", "my jobs/job.yaml").replace("python -m", "printf '%s|'", 1)
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, env={"HOME": str(tmp_path), **environ})  # noqa: S602
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, env={"HOME": str(tmp_path), **environ})
     words = done.stdout.split("|")
     assert words[:4] == ["codesign", "run", "my jobs/job.yaml", "--out"]
     assert words[5:] == ["--address", "auto", ""]
@@ -439,12 +453,12 @@ def test_a_silent_address_is_found_before_ray_is_loaded(job_file: Path, free_por
 
 
 @pytest.fixture(scope="module")
-def cluster_file() -> dict[str, object]:
-    content: dict[str, object] = yaml.safe_load((ROOT / "ray_cluster.yaml").read_text())
+def cluster_file() -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((ROOT / "ray_cluster.yaml").read_text())
     return content
 
 
-def test_the_cluster_file_fits_rays_schema(cluster_file: dict[str, object]) -> None:
+def test_the_cluster_file_fits_rays_schema(cluster_file: dict[str, Any]) -> None:
     spec = find_spec("ray")
     assert spec is not None
     assert spec.submodule_search_locations
@@ -452,22 +466,22 @@ def test_the_cluster_file_fits_rays_schema(cluster_file: dict[str, object]) -> N
     jsonschema.validate(cluster_file, schema)
 
 
-def test_the_cluster_file_asks_for_a_token_everywhere(cluster_file: dict[str, object]) -> None:
+def test_the_cluster_file_asks_for_a_token_everywhere(cluster_file: dict[str, Any]) -> None:
     for key in ("head_start_ray_commands", "worker_start_ray_commands"):
-        starts = [line for line in cluster_file[key] if "ray start" in line]  # type: ignore[attr-defined]
+        starts = [line for line in cluster_file[key] if "ray start" in line]
         assert starts
         assert all(line.startswith("RAY_AUTH_MODE=token ray start ") for line in starts)
-    assert cluster_file["file_mounts"]["/home/ray/.ray"] == "~/.ray"  # type: ignore[index]
-    head = " ".join(cluster_file["head_start_ray_commands"])  # type: ignore[call-overload]
+    assert cluster_file["file_mounts"]["/home/ray/.ray"] == "~/.ray"
+    head = " ".join(cluster_file["head_start_ray_commands"])
     assert "--dashboard-host=127.0.0.1" in head
 
 
-def test_the_cluster_file_runs_the_ray_that_is_tested(cluster_file: dict[str, object]) -> None:
+def test_the_cluster_file_runs_the_ray_that_is_tested(cluster_file: dict[str, Any]) -> None:
     pinned = dict(
         line.split("==")
         for line in (ROOT / "constraints.txt").read_text().splitlines()
         if "==" in line and "#" not in line
     )
-    assert str(cluster_file["docker"]["image"]).startswith(f"rayproject/ray:{pinned['ray']}-py311")  # type: ignore[index]
-    assert any("--constraint ~/codesign/constraints.txt" in line for line in cluster_file["setup_commands"])  # type: ignore[attr-defined]
+    assert str(cluster_file["docker"]["image"]).startswith(f"rayproject/ray:{pinned['ray']}-py311")
+    assert any("--constraint ~/codesign/constraints.txt" in line for line in cluster_file["setup_commands"])
     assert cluster_file["max_workers"] == 8

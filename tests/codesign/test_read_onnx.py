@@ -261,6 +261,36 @@ def test_a_shared_weight_counts_once_and_a_constant_weight_counts() -> None:
     assert ops.uncounted == {"Mul": 1}
 
 
+def test_weights_that_the_file_computes_count() -> None:
+    nodes = [
+        helper.make_node(
+            "ConstantOfShape", ["shape"], ["w"], value=helper.make_tensor("v", TensorProto.FLOAT, [1], [0.5])
+        ),
+        helper.make_node("Conv", ["x", "w"], ["h"]),
+        helper.make_node("Conv", ["h", "w"], ["y"]),
+    ]
+    ops = read_ops(model_of(nodes, {"x": ["n", 8, 5, 5]}, ["y"], {"shape": np.array([8, 8, 1, 1])}))
+    assert ops.params.tolist() == [64, 0]
+
+
+LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
+
+
+@pytest.mark.skipif(not LIGHT.is_dir(), reason="this build of onnx ships no model files")
+@pytest.mark.parametrize(
+    ("name", "macs", "params"),
+    [
+        ("resnet50", 4_089_184_256, 25_557_032),  # both as published with torchvision
+        ("vgg19", 19_632_062_464, 143_667_240),
+        ("squeezenet", 349_151_936, 1_235_496),
+    ],
+)
+def test_published_networks(name: str, macs: int, params: int) -> None:
+    ops = read_ops(LIGHT / f"light_{name}.onnx")
+    assert (ops.table.macs().sum(), ops.total_params) == (macs, params)
+    assert not ops.uncounted
+
+
 def test_free_axes_need_a_shape() -> None:
     node = helper.make_node("Conv", ["x", "w"], ["y"])
     model = model_of([node], {"x": ["n", 3, "h", "w_"]}, ["y"], {"w": tensor(8, 3, 3, 3)})
@@ -289,6 +319,23 @@ def test_unreadable_files_are_wrong_input(tmp_path: Path, capfd: pytest.CaptureF
     for path in (tmp_path / "none.onnx", tmp_path):
         with pytest.raises(InputError):
             read_ops(path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_damaged_file_is_read_or_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    nodes = [helper.make_node("Conv", ["x", "w", "b"], ["h"], "/conv", group=2), helper.make_node("Relu", ["h"], ["y"])]
+    whole = model_of(nodes, {"x": ["n", 4, 5, 5]}, ["y"], {"w": tensor(2, 2, 1, 1), "b": tensor(2)})
+    rng = np.random.default_rng(0)
+    n_refused = 0
+    for _ in range(300):
+        damaged = bytearray(whole)
+        for place in rng.integers(0, len(whole), size=2):
+            damaged[place] ^= 1 << int(rng.integers(8))
+        try:
+            read_ops(bytes(damaged))
+        except InputError:
+            n_refused += 1
+    assert 50 < n_refused < 250
     assert capfd.readouterr() == ("", "")
 
 

@@ -56,14 +56,27 @@ def test_samplers_keep_the_contract_for_other_numbers_of_objectives(case: str) -
 
 @pytest.mark.slow
 @pytest.mark.torch
-def test_the_gaussian_process_keeps_the_contract() -> None:
+def test_the_gaussian_process_goes_on_from_a_state() -> None:
     import torch
 
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        build = partial(OptunaSampler, sampler="gp", sampler_options={"n_startup_trials": 3})
-        check_strategy(build, n_objectives=(2,), n_calls=8, n_cuts=2)
+        space = MixedSpace()
+        build = partial(OptunaSampler, space, 2, sampler="gp", sampler_options={"n_startup_trials": 4})
+        strategy = build(0)
+        codes = strategy.ask(6)
+        losses, violations = codes[:, :2].astype(np.float64), codes[:, 5] / 10
+        losses[1], violations[1] = np.nan, np.inf
+        strategy.tell(codes[:5], losses[:5], violations[:5])
+        before = torch.random.get_rng_state()
+        resumed = build(1)
+        resumed.load_state_dict(json.loads(json.dumps(strategy.state_dict(), allow_nan=False)))
+        first, second = strategy.ask(2), strategy.ask(1)
+        assert space.valid(first).all()
+        np.testing.assert_array_equal(resumed.ask(2), first)
+        np.testing.assert_array_equal(resumed.ask(1), second)
+        assert torch.equal(torch.random.get_rng_state(), before)
     finally:
         torch.set_num_threads(n_threads)
 
