@@ -65,8 +65,19 @@ def check_options(kind: Kind, section: Mapping[str, object], key: str) -> tuple[
     try:
         checked = model.model_validate(given)
     except ValidationError as error:
-        raise explain(error, key, {(): list(model.model_fields)}) from None
+        raise explain(error, key, _nested_keys(described=options_class(plugin))) from None
     return plugin, {option: getattr(checked, option) for option in model.model_fields}
+
+
+def _nested_keys(described: type) -> dict[tuple[str, ...], list[str]]:
+    """Valid keys by location, one level of nested dataclasses deep."""
+    hints = typing.get_type_hints(described)
+    allowed: dict[tuple[str, ...], list[str]] = {}
+    allowed[()] = [item.name for item in fields(described) if item.name not in CONTEXT_FIELDS]
+    for name, hint in hints.items():
+        if is_dataclass(hint):
+            allowed[name,] = [item.name for item in fields(hint)]
+    return allowed
 
 
 def make(plugin: type, key: str, *arguments: object, **options: object) -> Any:
@@ -87,11 +98,12 @@ def explain(error: ValidationError, prefix: str, allowed: Mapping[tuple[str, ...
         prefix: the key under which the model stands.
         allowed: valid keys by location, to suggest the nearest.
     """
-    first = min(error.errors(), key=lambda complaint: complaint["type"] != "extra_forbidden")
+    unknown = ("extra_forbidden", "unexpected_keyword_argument")
+    first = min(error.errors(), key=lambda complaint: complaint["type"] not in unknown)
     location = tuple(str(part) for part in first["loc"] if not str(part).startswith(("function-", "literal[", "is-")))
     key = ".".join(filter(None, (prefix, *location))) or "job"
     others = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    if first["type"] == "extra_forbidden":
+    if first["type"] in unknown:
         names = allowed.get(location[:-1]) or allowed.get((*location[:-2], "*"), [])
         parent = ".".join(filter(None, (prefix, *location[:-1]))) or "job"
         return InputError(f"{InputError.about(f'unknown key in {parent}', location[-1], names)}{others}")

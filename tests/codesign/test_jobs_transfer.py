@@ -140,8 +140,8 @@ def test_the_log_may_come_in_any_pieces_and_with_other_lines(cuts: list[int], ex
     log = io.StringIO()
     log.write("noise\n")
     payload = _payload(b"0123456789" * 20, log)
-    begin, line, *rest = log.getvalue()[len("noise\n") :].splitlines(keepends=True)
-    text = f"noise\n{begin}Running entrypoint for job x\n{line}a warning\n{''.join(rest)}\n{extra}\n"
+    first, line, *rest = log.getvalue()[len("noise\n") :].splitlines(keepends=True)
+    text = f"noise\n{first}Running entrypoint for job x\n{line}a warning\n{''.join(rest)}\n{extra}\n"
     edges = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
     out = io.BytesIO()
     receiver = Receiver(ID, out)

@@ -313,7 +313,7 @@ def test_a_budget_is_drawn_where_its_metric_is(tmp_path: Path) -> None:
     made = MadeUpRun(PLAIN.columns, budgets=["latency_ms@edge <= 0.6", "accuracy >= 0.05"])
     layout = front_figures(gather(*made.make(tmp_path)))[0][1]["layout"]
     assert [(shape["x0"], shape["x1"]) for shape in layout["shapes"]] == [(0.6, 0.6)]  # 0.05 is far out of sight
-    assert layout["xaxis"]["type"] == "log" or layout["xaxis"]["range"][1] > 0.6
+    assert layout["xaxis"]["range"][1] > 0.6  # widened to show it
 
 
 def test_costs_over_a_decade_get_a_logarithmic_axis(tmp_path: Path) -> None:
@@ -400,7 +400,8 @@ def test_another_space_is_listed_whole() -> None:
     genotype = {"depth": 3, "widths": [8, 16], "stage": {"kernel": 5, "skips": [{"from": 1}]}, "odd": {"blocks": [7]}}
     assert drawings(genotype, "trial 3") == {}
     assert rows(genotype) == [
-        ("depth", "3"), ("widths", "8, 16"), ("stage.kernel", "5"), ("stage.skips", '[{"from": 1}]'), ("odd.blocks", "7"),
+        ("depth", "3"), ("widths", "8, 16"), ("stage.kernel", "5"), ("stage.skips", '[{"from": 1}]'),
+        ("odd.blocks", "7"),
     ]  # fmt: skip
 
 
