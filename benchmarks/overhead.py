@@ -75,6 +75,7 @@ def fill(store: Store, study_id: int, n: int, batch: int) -> float:
             [[1, 2, 3, 4]] * batch,
             genotypes,
             np.zeros(batch),
+            [""] * batch,
             metrics,
         )
         began = time.perf_counter()

@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 
-from codesign.drive_serial import guarded
+from codesign.guard import guarded
 from codesign.job import Driver
 from codesign.study import Batch, Study
 from codesign.trial import Evaluation, Evaluator

@@ -255,7 +255,7 @@ def duration(seconds: float | None) -> str:
 
 def last_lines(text: str, n: int = 10) -> str:
     """The last lines of a log, indented."""
-    return "\n".join(f"  {line}" for line in text.strip().splitlines()[-n:])
+    return "\n".join(f"  {_cut(line, 300)}" for line in text.strip().splitlines()[-n:])
 
 
 def failure(job: Submitted, log: str) -> CodesignError:

@@ -28,6 +28,7 @@ from codesign import __version__
 from codesign.errors import CodesignError, InputError
 from codesign.jobs import Submitted, count_nodes, failure, find_submitted, new_submission_id, run_command
 from codesign.jobs_receive import Receiver, place_run
+from codesign.jobs_send import LINE
 
 PATIENCE_SECONDS = 60.0
 """How long the cluster may stay out of reach before following a job is given up."""
@@ -198,7 +199,10 @@ class Cluster:
                     break
             ended = self._await_end(helper, 10.0)
             if not (receiver.is_complete or receiver.is_missing):
-                raise failure(ended, self.log(helper)) if ended else CodesignError(f"job {helper} sends nothing")
+                if ended is None or ended.status == "SUCCEEDED":
+                    raise CodesignError("the run did not arrive whole; fetch it again")
+                lines = self.log(helper).splitlines()
+                raise failure(ended, "\n".join(line for line in lines if not line.startswith(LINE)))
             with suppress(RuntimeError, *_LOST):  # its log stays on the head node's disk until Ray removes its session
                 self._client.delete_job(helper)
         if receiver.is_missing:

@@ -54,7 +54,7 @@ class MeasuredLatency:
     def intervals(self, codes: IntArray) -> dict[str, list[Final]]:
         """Median latency in ms with its 95 % interval, n per target."""
         networks, inverse = np.unique(self._context.network_codes(codes), axis=0, return_inverse=True)
-        convert: Any = import_module("codesign.convert_torch")
+        convert: Any = import_module("codesign.convert_torch_onnx")
         latency: Any = import_module("codesign.latency_onnx")
         space = self._context.network_space
         models = [convert.to_onnx(space.build(code), self._context.image_shape) for code in networks]

@@ -119,15 +119,19 @@ def crowding_distance(losses: FloatArray, ranks: IntArray | None = None) -> Floa
     return distance
 
 
-def crowded_order(losses: FloatArray, violations: FloatArray | None = None) -> IntArray:
-    """Row numbers from best to worst: by rank, within a rank by crowding distance, shape (n,).
+def crowded_places(losses: FloatArray, violations: FloatArray | None = None) -> IntArray:
+    """Places from best (0) to worst: by rank, within a rank by crowding distance, shape (n,). Equals share a place.
 
     Source: Deb et al. 2002 (NSGA-II), the crowded-comparison operator, section III-B.
     """
     ranks = rank(losses, violations)
     over = np.zeros(len(ranks), dtype=np.bool_) if violations is None else ~(violations <= 0)
     distance = crowding_distance(np.where(over[:, None], np.nan, losses), ranks)
-    return np.lexsort((-distance, ranks))
+    order = np.lexsort((-distance, ranks))
+    steps = (np.diff(ranks[order]) != 0) | (distance[order][1:] != distance[order][:-1])
+    places = np.zeros(len(ranks), dtype=np.int64)
+    places[order[1:]] = np.cumsum(steps)
+    return places
 
 
 def default_reference(losses: FloatArray) -> FloatArray:

@@ -114,6 +114,7 @@ class NewTrials:
     codes: Sequence[Sequence[int]]
     genotypes: Sequence[Mapping[str, object]]
     violations: FloatArray  # shape (n,), NaN where it is not known yet
+    errors: Sequence[str]
     metrics: Mapping[str, FloatArray]
 
 
@@ -264,9 +265,9 @@ class Store:
     def _insert(self, connection: sa.Connection, study_id: int, new: NewTrials, now: float) -> None:
         rows = [
             (study_id, number, round_, state.value, key, _compact(code),
-             _compact(genotype), "", False, now, now if state is not State.RUNNING else None)
-            for number, (round_, state, key, code, genotype) in enumerate(
-                zip(new.rounds, new.states, new.keys, new.codes, new.genotypes, strict=True),
+             _compact(genotype), error, False, now, now if state is not State.RUNNING else None)
+            for number, (round_, state, key, code, genotype, error) in enumerate(
+                zip(new.rounds, new.states, new.keys, new.codes, new.genotypes, new.errors, strict=True),
                 start=new.first_number,
             )
         ]  # fmt: skip
@@ -407,10 +408,11 @@ class Store:
         return sorted(found, key=lambda trial: trial.number)
 
     def ledger(self, study_id: int) -> list[dict[str, object]]:
-        """Every trial as stored, by number, without metrics: what resume works from."""
+        """What became of every trial, by number: round, state, error, whether it was reused, times."""
+        names = ("number", "round", "state", "error", "is_reused", "asked_at", "finished_at")
+        query = sa.select(*(_trials.c[name] for name in names)).where(_trials.c.study_id == study_id)
         with self._engine.connect() as connection:
-            query = sa.select(_trials).where(_trials.c.study_id == study_id).order_by(_trials.c.number)
-            return [dict(row) for row in connection.execute(query).mappings()]
+            return [dict(row) for row in connection.execute(query.order_by(_trials.c.number)).mappings()]
 
     def open_rounds(self, study_id: int, first_round: int) -> list[OpenTrial]:
         """Trials of the given round and later ones, by number."""

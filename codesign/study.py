@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from codesign.objectives import Objectives
+from codesign.screening import Screened, screen
 from codesign.store import Finished, NewTrials, Outcome, Progress, Store
 from codesign.strategies.strategy import Strategy
 from codesign.trial import Evaluation, Evaluator, FloatArray, State
@@ -189,8 +190,9 @@ class Study:
     def _ask_round(self) -> None:
         """Propose one round and save it with everything that led to it."""
         wanted = min(self._batch, self.trials - self._n_asked)
-        codes, keys, violations, cheap = self._propose(wanted)
-        within = np.flatnonzero(violations == 0)
+        found = self._propose(wanted)
+        codes = found.codes
+        within = np.flatnonzero(found.violations == 0)
         self.is_exhausted = len(within) < wanted
         index = self._rounds_asked
         first = self._n_proposed
@@ -206,28 +208,29 @@ class Study:
                 self._round_of[number] = index
                 self._eval_key[number] = eval_key
                 self._codes[number] = codes[row]
-                self._cheap[number] = {name: float(values[row]) for name, values in cheap.items()}
+                self._cheap[number] = {name: float(values[row]) for name, values in found.metrics.items()}
         self._n_proposed += len(codes)
         self.store.record(
             self.id,
             new=NewTrials(
                 first_number=first,
                 rounds=rounds.tolist(),
-                states=[State.RUNNING if v == 0 else State.MEASURED for v in violations],
-                keys=keys,
+                states=[_screened_state(violation) for violation in found.violations.tolist()],
+                keys=found.keys,
                 codes=codes.tolist(),
                 genotypes=[self.space.decode(code) for code in codes],
-                violations=np.where(violations == 0, np.nan, violations),
-                metrics=cheap,
+                violations=np.where(found.violations == 0, np.nan, found.violations),
+                errors=found.errors,
+                metrics=found.metrics,
             ),
             progress=self._progress(),
         )
         if len(within):
             self._start(numbers)
 
-    def _propose(self, wanted: int) -> tuple[IntArray, list[str], FloatArray, dict[str, FloatArray]]:
-        """New candidates until `wanted` are within the cheap budgets: codes, keys, violations, cheap metrics."""
-        blocks: list[tuple[IntArray, list[str], FloatArray, dict[str, FloatArray]]] = []
+    def _propose(self, wanted: int) -> Screened:
+        """New candidates until `wanted` are within the cheap budgets, those that are not included."""
+        parts: list[Screened] = []
         n_within = stale = rejected = 0
         block_size = wanted
         while n_within < wanted and stale < MAX_STALE_ASKS and rejected < MAX_OVER_BUDGET:
@@ -235,27 +238,21 @@ class Study:
             if len(codes) == 0:
                 stale += 1
                 continue
-            cheap, violations = self.screen(codes, wanted - n_within)
-            codes, keys = codes[: len(violations)], self._keep_seen(keys, len(violations))
-            over = violations > 0
+            part = screen(self._screens, self.objectives, codes, keys, wanted - n_within)
+            self._seen.difference_update(keys[len(part) :])  # those behind the last one wanted were not looked at
+            over = part.violations > 0
             if over.any():
-                losses = self.objectives.losses({name: values[over] for name, values in cheap.items()})
-                self._strategy.tell(codes[over], losses, violations[over])
+                losses = self.objectives.losses({name: values[over] for name, values in part.metrics.items()})
+                losses[np.isinf(part.violations[over])] = np.nan
+                self._strategy.tell(part.codes[over], losses, part.violations[over])
             n_new = int((~over).sum())
             n_within += n_new
             stale = 0
-            rejected = 0 if n_new else rejected + len(codes)
+            rejected = 0 if n_new else rejected + len(part)
             missing = max(1, wanted - n_within)
             block_size = missing if n_new == len(over) else min(max(2 * block_size, missing), max(MAX_BLOCK, missing))
-            blocks.append((codes, keys, violations, cheap))
-        if not blocks:
-            return np.zeros((0, len(self.space.choices)), np.int64), [], np.zeros(0), {}
-        return (
-            np.concatenate([block[0] for block in blocks]),
-            [key for block in blocks for key in block[1]],
-            np.concatenate([block[2] for block in blocks]),
-            {name: np.concatenate([block[3][name] for block in blocks]) for name in blocks[0][3]},
-        )
+            parts.append(part)
+        return Screened.joined(parts, len(self.space.choices))
 
     def _fresh(self, proposed: IntArray) -> tuple[IntArray, list[str]]:
         """The proposals that are valid and new, canonical, with their keys."""
@@ -268,39 +265,6 @@ class Study:
                 rows.append(row)
                 keys.append(key)
         return codes[rows], keys
-
-    def _keep_seen(self, keys: list[str], n: int) -> list[str]:
-        """The first n keys; the others count as never seen."""
-        self._seen.difference_update(keys[n:])
-        return keys[:n]
-
-    def screen(self, codes: IntArray, enough: int) -> tuple[dict[str, FloatArray], FloatArray]:
-        """Cheap metrics and violations of the first candidates, up to the one that makes `enough` within the budgets.
-
-        The first screen is computed for all at once, later ones (which measure) for those that are still within.
-
-        Returns:
-            Metrics by name, NaN where an earlier budget was broken already, and violations, all of shape (k,), k <= n.
-        """
-        metrics: dict[str, FloatArray] = {}
-        violations = np.zeros(len(codes))
-        for position, evaluator in enumerate(self._screens):
-            rows = np.flatnonzero(violations == 0)
-            found = {name: np.full(len(violations), np.nan) for name in evaluator.metrics}
-            if len(rows):
-                evaluation = evaluator.evaluate(codes[rows])
-                for name in evaluator.metrics:
-                    found[name][rows] = evaluation.metrics[name]
-                new = self.objectives.violations({name: values[rows] for name, values in (metrics | found).items()})
-                violations[rows] = np.where([bool(error) for error in evaluation.errors], np.inf, new)
-            metrics |= found
-            if position == 0:
-                within = np.flatnonzero(violations == 0)
-                end = int(within[enough - 1]) + 1 if len(within) >= enough else len(violations)
-                metrics = {name: values[:end] for name, values in metrics.items()}
-                violations = violations[:end]
-        end = len(violations) if self._screens else enough
-        return metrics, violations[:end]
 
     def _evaluation_keys(self, codes: IntArray) -> list[str]:
         """What decides each candidate's outcome; the candidate itself where outcomes are not kept."""
@@ -353,7 +317,8 @@ class Study:
     ) -> None:
         metrics = {name: np.asarray(column, dtype=np.float64)[rows] for name, column in evaluation.metrics.items()}
         errors = [evaluation.errors[row] for row in rows]
-        errors = [error or _nan_reason(metrics, i) for i, error in enumerate(errors)]
+        for i in np.flatnonzero(~np.all([np.isfinite(column) for column in metrics.values()], axis=0)).tolist():
+            errors[i] = errors[i] or _nan_reason(metrics, i)
         known = dict(metrics)
         for name in {name for number in numbers for name in self._cheap[number]}:
             known[name] = np.array([self._cheap[number].get(name, np.nan) for number in numbers])
@@ -438,6 +403,12 @@ def candidate_keys(codes: IntArray) -> list[str]:
     """A short text for each row, shape (n, d), equal for equal rows alone (128-bit BLAKE2)."""
     contiguous = np.ascontiguousarray(codes, dtype=np.int64)
     return [blake2b(row.tobytes(), digest_size=16).hexdigest() for row in contiguous]
+
+
+def _screened_state(violation: float) -> State:
+    if violation == 0:
+        return State.RUNNING
+    return State.FAILED if np.isinf(violation) else State.MEASURED
 
 
 def _nan_reason(metrics: Mapping[str, FloatArray], row: int) -> str:

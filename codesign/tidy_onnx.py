@@ -21,13 +21,12 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 _STATISTICS = {"BatchNormalization": (3, 4)}
 
 
-def tidy(model: ModelProto, parameters: Mapping[str, str], buffers: Collection[str]) -> ModelProto:
+def tidy(model: ModelProto, parameters: Collection[str], buffers: Collection[str]) -> ModelProto:
     """The model in normal form. The given one is changed and returned.
 
     Args:
         model: as exported; its inputs and outputs keep their names.
-        parameters: every name a parameter has in the network -> the one name it goes by (they differ where two modules
-            share a tensor).
+        parameters: names of the network's parameters; a tensor that two modules share has two.
         buffers: names of the network's other tensors, batch-norm statistics among them.
     """
     graph = model.graph
@@ -44,7 +43,7 @@ def serialised(model: ModelProto) -> bytes:
     return data
 
 
-def _split_merged(graph: GraphProto, parameters: Mapping[str, str], buffers: Collection[str]) -> None:
+def _split_merged(graph: GraphProto, parameters: Collection[str], buffers: Collection[str]) -> None:
     """Replace an Identity that stands for a tensor of the network by a copy of the initialiser it was merged with, and
     any other Identity of an initialiser by the initialiser.
     """
@@ -57,8 +56,7 @@ def _split_merged(graph: GraphProto, parameters: Mapping[str, str], buffers: Col
             kept.append(node)
             continue
         source, copy_name = node.input[0], node.output[0]
-        is_shared = copy_name in parameters and parameters[copy_name] == parameters.get(source)
-        if is_shared or (copy_name not in parameters and copy_name not in buffers):
+        if copy_name not in parameters and copy_name not in buffers:
             aliases[copy_name] = source
         else:
             copy = TensorProto()
@@ -72,7 +70,7 @@ def _split_merged(graph: GraphProto, parameters: Mapping[str, str], buffers: Col
         _replace_inputs(graph, aliases)
 
 
-def _demote_constants(graph: GraphProto, parameters: Mapping[str, str]) -> None:
+def _demote_constants(graph: GraphProto, parameters: Collection[str]) -> None:
     """Turn initialisers that are neither parameters nor batch-norm statistics into Constant nodes; drop unused ones."""
     used = {name for _, node in _nodes(graph) for name in node.input} | {port.name for port in graph.output}
     statistics = {

@@ -155,3 +155,11 @@ def is_log_scale(values: NDArray[np.float64], style: str) -> bool:
     """Whether an axis over these values should be logarithmic: all positive, spanning more than a decade, no shares."""
     known = values[np.isfinite(values)]
     return style != "share" and len(known) > 0 and bool(known.min() > 0) and bool(known.max() > LOG_SPAN * known.min())
+
+
+def size_text(size: int) -> str:
+    """How many candidates a space has, however many: "324" or "1.5e+21"."""
+    if size < 10**6:
+        return f"{size:,}"
+    exponent = len(str(size)) - 1
+    return f"{str(size)[0]}.{str(size)[1]}e+{exponent}"

@@ -18,7 +18,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Final
 
 import numpy as np
@@ -155,18 +155,20 @@ class NasNet(NetworkSpace):
 
     def genotype(self, code: IntArray) -> NasNetGenotype:
         """The cells, N and F of one candidate, shape (d,)."""
-        self._check_codes(code[None])
-        normal, reduction = (
-            Cell.of(
-                [
-                    Block(left, right, self.operations[left_op], self.operations[right_op], COMBINATIONS[combine])
-                    for left, right, left_op, right_op, combine in blocks
-                ]
+        values: list[int] = code.tolist()
+        width = self.blocks * _PER_BLOCK
+        try:
+            if min(values) < 0:
+                raise IndexError
+            normal, reduction = (_cell(tuple(values[i * width : (i + 1) * width]), self.operations) for i in range(2))
+            rest = iter(values[2 * width :])
+            cells, channels = (
+                option[next(rest)] if isinstance(option, tuple) else option for option in (self.cells, self.channels)
             )
-            for blocks in self._blocks_of(code[None])[0].tolist()
-        )
-        cells, channels = self._macro_options(code[None])
-        return NasNetGenotype(normal, reduction, int(cells[0]), int(channels[0]))
+            return NasNetGenotype(normal, reduction, cells, channels)
+        except (IndexError, ValueError, StopIteration):
+            self._check_codes(code[None])  # says which decision is wrong
+            raise
 
     def encode(self, genotype: Mapping[str, object]) -> IntArray:
         """The code of a genotype, shape (d,).
@@ -286,6 +288,18 @@ class NasNet(NetworkSpace):
     def _check_auxiliary(self) -> None:
         if not self.auxiliary:
             raise ValueError("auxiliary: this space has no auxiliary head")
+
+
+@lru_cache(maxsize=1 << 16)  # a mutation changes one of a candidate's two cells: the other is in the cache
+def _cell(columns: tuple[int, ...], operations: tuple[str, ...]) -> Cell:
+    """The cell that one cell's columns of a code stand for."""
+    blocks = [columns[i : i + _PER_BLOCK] for i in range(0, len(columns), _PER_BLOCK)]
+    return Cell.of(
+        [
+            Block(left, right, operations[left_op], operations[right_op], COMBINATIONS[combine])
+            for left, right, left_op, right_op, combine in blocks
+        ]
+    )
 
 
 def _options(value: int | tuple[int, ...]) -> tuple[int, ...]:

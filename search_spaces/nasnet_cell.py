@@ -67,7 +67,13 @@ class Block:
 
     def to_dict(self) -> dict[str, object]:
         """The block as JSON-able data."""
-        return {name: getattr(self, name) for name in _BLOCK_KEYS}
+        return {
+            "left": self.left,
+            "right": self.right,
+            "left_op": self.left_op,
+            "right_op": self.right_op,
+            "combine": self.combine,
+        }
 
     @classmethod
     def from_dict(cls, data: object, where: str = "block") -> Block:

@@ -72,8 +72,8 @@ class RegularizedEvolution(Strategy):
         """See `Strategy.tell`."""
         everyone = self._state.learn(codes, losses, violations)
         n_kept = min(len(everyone), self.options.population_size)
-        is_over = everyone.violations > 0
-        order = np.lexsort((everyone.standing, np.where(is_over, 0, -everyone.born), is_over))
+        age = np.where(everyone.violations > 0, 0, -everyone.born)  # negative for feasible ones: they come first
+        order = np.lexsort((everyone.places, age))
         self._state.population = everyone.take(np.sort(order[:n_kept]))
 
     def state_dict(self) -> StateDict:

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from codesign.strategies.search_state import SearchState
 from codesign.strategies.strategy import FloatArray, StateDict, Strategy, make_options, require
 from search_spaces.ops import IntArray
@@ -67,7 +65,7 @@ class Nsga2(Strategy):
     def tell(self, codes: IntArray, losses: FloatArray, violations: FloatArray) -> None:
         """See `Strategy.tell`."""
         everyone = self._state.without_twins(self._state.learn(codes, losses, violations))
-        self._state.population = everyone.take(np.flatnonzero(everyone.standing < self.options.population_size))
+        self._state.population = everyone.best(self.options.population_size)
 
     def state_dict(self) -> StateDict:
         """See `Strategy.state_dict`."""

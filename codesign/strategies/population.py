@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from codesign.pareto import crowded_order
+from codesign.pareto import crowded_places
 from codesign.strategies.strategy import FloatArray, StateDict, Told, pack, unpack
 from search_spaces.ops import IntArray
 
@@ -38,12 +38,13 @@ class Population:
         return len(self.codes)
 
     @cached_property
-    def standing(self) -> IntArray:
-        """Place of each member from best (0) to worst, shape (p,)."""
-        order = crowded_order(self.losses, self.violations)
-        places = np.empty(len(order), dtype=np.int64)
-        places[order] = np.arange(len(order))
-        return places
+    def places(self) -> IntArray:
+        """Place of each member from best (0) to worst, shape (p,); equals share one."""
+        return crowded_places(self.losses, self.violations)
+
+    def best(self, n: int) -> Population:
+        """The `n` best, of equals the older, in their old order."""
+        return self.take(np.sort(np.argsort(self.places, kind="stable")[:n]))
 
     def join(self, told: Told, born: int) -> Population:
         """With the candidates of a tell that did not fail."""
@@ -62,7 +63,7 @@ class Population:
     def tournament(self, n: int, size: int, rng: np.random.Generator) -> IntArray:
         """Rows of the winners of `n` tournaments among `size` members drawn with replacement, shape (n,)."""
         drawn = rng.integers(0, len(self), size=(n, size))
-        first = self.standing[drawn].argmin(axis=1)
+        first = self.places[drawn].argmin(axis=1)  # of equals the one drawn first
         return np.take_along_axis(drawn, first[:, None], axis=1)[:, 0]
 
     def state_dict(self) -> StateDict:

@@ -17,13 +17,14 @@ def carry_out(run: Run, parts: Parts, address: str) -> None:
     from codesign.front import front_table, print_front
     from codesign.progress import progress_line
     from codesign.report import write_report
+    from codesign.units import size_text
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     began = time.monotonic()
     job = run.job
     console.print(
-        f"[bold]{job.name}[/]: {job.space.type} x {', '.join(job.targets) or 'no target'}, "
-        f"{parts.space.size:.3g} candidates, {job.search.strategy.type}, {job.search.trials:,} trials, "
+        f"{job.name}: {job.space.type} x {', '.join(job.targets) or 'no target'}, "
+        f"{size_text(parts.space.size)} candidates, {job.search.strategy.type}, {job.search.trials:,} trials, "
         f"driver {job.driver.type}; folder {run.folder}",
         soft_wrap=True,
     )

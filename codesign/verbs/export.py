@@ -29,7 +29,7 @@ def command(folder: Path, best: str | None, trial: int | None, where: str | None
     number = pick(run, parts, best, parse_condition(where) if where else None) if trial is None else trial
     code, weights, facts = export_facts(run, parts, number)
     from codesign.data.dataset import Dataset
-    from codesign.export_torch import export_model
+    from codesign.export_torch_onnx import export_model
     from codesign.train_session_torch import trained_network
 
     data: Dataset = parts.context.load_data()

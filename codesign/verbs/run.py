@@ -22,11 +22,14 @@ def command(job: Path, overrides: tuple[str, ...], out: Path | None, address: st
     """Carry out a job file. KEY=VALUE replaces a value in it, for example search.trials=200."""
     from codesign.job import load_job
     from codesign.run import create_run, plan_run
+    from codesign.units import size_text
 
     loaded = load_job(job, overrides)
     folder = out or Path("runs") / f"{loaded.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     parts = plan_run(loaded, folder, job.absolute().parent)
     if check:
-        click.echo(f"{job}: every part fits; {parts.space.size:.3g} candidates, metrics {', '.join(parts.metrics)}")
+        click.echo(
+            f"{job}: every part fits; {size_text(parts.space.size)} candidates, metrics {', '.join(parts.metrics)}"
+        )
         return
     carry_out(create_run(loaded, folder, job.absolute().parent), parts, address)

@@ -114,6 +114,7 @@ class MadeUpRun:
                 codes=[[i % 8] * 6 for i in range(n)],
                 genotypes=genotypes,
                 violations=np.where(is_screened, violations, np.nan),
+                errors=[""] * n,
                 metrics={name: values for name, values in columns.items() if name not in self.costly},
             ),
         )

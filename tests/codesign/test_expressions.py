@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -13,6 +13,7 @@ from codesign.errors import InputError
 from codesign.expressions import parse_budget, parse_condition
 
 Row = dict[str, float]
+calm = settings(deadline=None)
 KNOWN = ["accuracy", "params", "macs", "latency_ms@edge", "energy_uj@edge-16x16"]
 
 
@@ -220,6 +221,7 @@ conditions = st.recursive(
 values = st.lists(st.sampled_from([-2.0, -1.0, 0.0, 1.0, 2.0, np.nan]), min_size=4, max_size=4)
 
 
+@calm
 @given(conditions, values, values)
 def test_conditions_follow_three_valued_logic(parsed: _Parsed, a: list[float], b: list[float]) -> None:
     text, holds = parsed
@@ -228,6 +230,7 @@ def test_conditions_follow_three_valued_logic(parsed: _Parsed, a: list[float], b
     assert parse_condition(text).evaluate(columns).tolist() == expected
 
 
+@calm
 @given(st.text(max_size=30))
 def test_any_text_is_read_or_refused(text: str) -> None:
     for parse in (parse_budget, parse_condition):

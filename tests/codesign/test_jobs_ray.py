@@ -315,10 +315,11 @@ def test_one_node_is_counted(cluster: Any) -> None:
 class Broken:
     """A client whose log breaks off in the middle, and which is out of reach for a while."""
 
-    def __init__(self, pieces: list[str], ends_after: int) -> None:
+    def __init__(self, pieces: list[str], ends_after: int, status: str = "SUCCEEDED") -> None:
         self.pieces = pieces
         self.n_tails = 0
         self.ends_after = ends_after
+        self.status = status
 
     async def tail_job_logs(self, submission_id: str) -> Any:
         self.n_tails += 1
@@ -330,7 +331,19 @@ class Broken:
     def get_job_info(self, submission_id: str) -> Any:
         from ray.job_submission import JobDetails
 
-        return JobDetails(type="SUBMISSION", submission_id=submission_id, status="SUCCEEDED", entrypoint="true")
+        facts = {"codesign": "0", "codesign_job": "tiny", "job_folder": "/gone", "host": "elsewhere"}
+        return JobDetails(
+            type="SUBMISSION", submission_id=submission_id, status=self.status, entrypoint="true", metadata=facts
+        )
+
+    def list_jobs(self) -> list[Any]:
+        return [self.get_job_info("x")]
+
+    def submit_job(self, **_: Any) -> None:
+        pass
+
+    def get_job_logs(self, submission_id: str) -> str:
+        return "".join(self.pieces)
 
 
 def broken_cluster(monkeypatch: pytest.MonkeyPatch, client: Broken) -> Any:
@@ -355,6 +368,22 @@ def test_following_gives_up_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
     with pytest.raises(CodesignError, match="out of reach for 60 s; job x may go on there"):
         cluster.follow("x", lambda text: None)
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [("SUCCEEDED", "did not arrive whole; fetch it again"), ("FAILED", r"its last lines:\n  =codesign.*\n  No module")],
+)
+def test_a_run_that_is_cut_off_leaves_nothing(
+    status: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces = ["=codesign run begin x\n", "+AAAA\n", "No module named codesign\n"]
+    client = Broken(pieces, ends_after=0, status=status)
+    client.n_tails = len(pieces)
+    with pytest.raises(CodesignError, match=expected) as caught:
+        broken_cluster(monkeypatch, client).fetch("x", tmp_path / "out")
+    assert "AAAA" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_address_given_holds_against_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codesign.errors import InputError
 from codesign.expressions import parse_budget
 from codesign.objectives import Objective, Objectives
 
+calm = settings(deadline=None)
 METRICS = {
     "accuracy": np.array([0.9, 0.8, np.nan]),
     "latency_ms@edge": np.array([2.0, 1.0, 3.0]),
@@ -88,6 +89,7 @@ def test_metrics_are_checked_against_those_that_exist() -> None:
         objectives("parms <= 60k").check_metrics(METRICS)
 
 
+@calm
 @given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6), st.booleans())
 def test_a_violation_is_positive_just_where_the_limit_is_broken(value: float, limit: float, upper: bool) -> None:
     violation = objectives(f"params {'<=' if upper else '>='} {limit!r}").violations({"params": np.array([value])})[0]

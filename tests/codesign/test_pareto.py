@@ -6,13 +6,13 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 from numpy.typing import NDArray
 
 from codesign.pareto import (
-    crowded_order,
+    crowded_places,
     crowding_distance,
     default_reference,
     fronts,
@@ -23,6 +23,7 @@ from codesign.pareto import (
 )
 
 FloatArray = NDArray[np.float64]
+calm = settings(deadline=None)
 
 
 def dominates(a: FloatArray, b: FloatArray) -> bool:
@@ -76,11 +77,13 @@ def losses_of(elements: st.SearchStrategy[float], max_rows: int = 12) -> st.Sear
     return shapes.flatmap(lambda shape: st_numpy.arrays(np.float64, shape, elements=elements))
 
 
+@calm
 @given(losses_of(few_values))
 def test_the_front_is_what_no_row_dominates(losses: FloatArray) -> None:
     assert is_nondominated(losses).tolist() == slow_front(losses)
 
 
+@calm
 @given(losses_of(few_values), st.data())
 def test_infeasible_rows_are_never_on_the_front(losses: FloatArray, data: st.DataObject) -> None:
     some = st.sampled_from([0.0, 0.0, 0.5, np.inf, np.nan])
@@ -88,6 +91,7 @@ def test_infeasible_rows_are_never_on_the_front(losses: FloatArray, data: st.Dat
     assert is_nondominated(losses, violations).tolist() == slow_front(losses, violations)
 
 
+@calm
 @given(losses_of(few_values))
 def test_of_equal_rows_the_first_can_be_kept_alone(losses: FloatArray) -> None:
     everyone, first = is_nondominated(losses), is_nondominated(losses, keep_duplicates=False)
@@ -97,6 +101,7 @@ def test_of_equal_rows_the_first_can_be_kept_alone(losses: FloatArray) -> None:
         seen.add(tuple(row))
 
 
+@calm
 @given(losses_of(few_values), st.data())
 def test_order_does_not_matter(losses: FloatArray, data: st.DataObject) -> None:
     order = np.array(data.draw(st.permutations(range(len(losses)))), dtype=np.int64)
@@ -104,6 +109,7 @@ def test_order_does_not_matter(losses: FloatArray, data: st.DataObject) -> None:
     np.testing.assert_array_equal(rank(losses[order]), rank(losses)[order])
 
 
+@calm
 @given(losses_of(few_values), st.data())
 def test_a_dominated_point_changes_nothing(losses: FloatArray, data: st.DataObject) -> None:
     front = is_nondominated(losses)
@@ -120,6 +126,7 @@ def test_a_dominated_point_changes_nothing(losses: FloatArray, data: st.DataObje
         assert hypervolume(more, reference) == pytest.approx(hypervolume(losses, reference))
 
 
+@calm
 @given(losses_of(few_values.filter(lambda value: value == value)))
 def test_ranks_peel_front_after_front(losses: FloatArray) -> None:
     assert rank(losses).tolist() == slow_rank(losses)
@@ -134,6 +141,7 @@ def test_ranks_of_infeasible_and_failed_rows_follow() -> None:
     assert rank(np.full((2, 2), np.nan)).tolist() == [0, 0]
 
 
+@calm
 @given(losses_of(few_values), st.data())
 def test_fronts_hold_every_row_once(losses: FloatArray, data: st.DataObject) -> None:
     some = st.sampled_from([0.0, 0.0, 0.5, np.inf, np.nan])
@@ -142,7 +150,7 @@ def test_fronts_hold_every_row_once(losses: FloatArray, data: st.DataObject) -> 
     assert sorted(rows) == list(range(len(losses)))
     ranks = rank(losses, violations)
     assert ranks[rows].tolist() == sorted(ranks.tolist())
-    order = crowded_order(losses, violations)
+    order = np.argsort(crowded_places(losses, violations), kind="stable")
     assert ranks[order].tolist() == sorted(ranks.tolist())
 
 
@@ -150,6 +158,7 @@ def test_crowding_of_a_line() -> None:
     x = np.array([0.0, 1.0, 4.0, 10.0])
     line = np.stack([x, 10 - x], axis=1)
     np.testing.assert_allclose(crowding_distance(line), [np.inf, 2 * 4 / 10, 2 * 9 / 10, np.inf])
+    np.testing.assert_allclose(crowding_distance(line[:, :1]), [np.inf, 4 / 10, 9 / 10, np.inf])
     constant = np.concatenate([line, np.ones((4, 1))], axis=1)
     np.testing.assert_allclose(crowding_distance(constant), crowding_distance(line))
 
@@ -172,10 +181,11 @@ def test_crowding_with_infinities_and_without_rows() -> None:
     assert crowding_distance(np.ones((3, 2))).tolist() == [0.0, 0.0, 0.0]
 
 
-def test_the_crowded_order_puts_feasible_first_then_the_less_crowded() -> None:
-    losses = np.array([[5.0, 5.0], [0, 10], [10, 0], [1, 9], [2, 2], [np.nan, np.nan], [0, 0]])
-    violations = np.array([0, 0, 0, 0, 0.3, 0.2, np.inf])
-    assert crowded_order(losses, violations).tolist() == [1, 2, 0, 3, 5, 4, 6]
+def test_crowded_places_put_feasible_first_then_the_less_crowded() -> None:
+    losses = np.array([[5.0, 5.0], [0, 10], [10, 0], [1, 9], [2, 2], [np.nan, np.nan], [0, 0], [11, 11]])
+    violations = np.array([0, 0, 0, 0, 0.3, 0.2, np.inf, 0])
+    assert crowded_places(losses, violations).tolist() == [1, 0, 0, 2, 5, 4, 6, 3]
+    assert crowded_places(np.zeros((0, 2))).shape == (0,)
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 100])
@@ -200,12 +210,14 @@ def test_hypervolume_of_nothing_and_of_one_box() -> None:
         is_nondominated(np.zeros(3))
 
 
+@calm
 @given(losses_of(st.one_of(finite_values, st.just(np.nan)), max_rows=8))
 def test_hypervolume_counts_cells(losses: FloatArray) -> None:
     reference = np.full(losses.shape[1], 2.5)
     assert hypervolume(losses, reference) == pytest.approx(slow_hypervolume(losses, reference))
 
 
+@calm
 @given(losses_of(st.one_of(finite_values, st.just(np.nan)), max_rows=10), st.data())
 def test_the_curve_is_the_hypervolume_of_every_prefix(losses: FloatArray, data: st.DataObject) -> None:
     reference = np.full(losses.shape[1], 2.5)
@@ -242,6 +254,7 @@ def test_the_default_reference_lies_a_tenth_behind_the_worst() -> None:
     np.testing.assert_allclose(default_reference(np.zeros((0, 2))), [1.0, 1.0])
 
 
+@calm
 @given(losses_of(finite_values))
 def test_every_row_is_inside_the_default_reference(losses: FloatArray) -> None:
     assert (losses < default_reference(losses)).all()
@@ -249,16 +262,16 @@ def test_every_row_is_inside_the_default_reference(losses: FloatArray) -> None:
 
 def test_a_million_rows_are_quick() -> None:
     losses = np.random.default_rng(0).random((1_000_000, 2))
-    start = time.perf_counter()
+    start = time.process_time()
     front = is_nondominated(losses)
-    assert time.perf_counter() - start < 0.5  # 0.07 s on one quiet core
+    assert time.process_time() - start < 0.5  # 0.07 s on a quiet core
     assert 1 < front.sum() < 100
 
 
 def test_two_objectives_load_no_heavy_library() -> None:
     code = (
         "import sys, numpy as np; from codesign import pareto; x = np.random.default_rng(0).random((50, 2));"
-        "pareto.crowded_order(x); pareto.hypervolume_curve(x, np.ones(2));"
+        "pareto.crowded_places(x); pareto.hypervolume_curve(x, np.ones(2));"
         "assert not {'moocore', 'torch', 'optuna', 'pandas', 'scipy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -379,7 +379,7 @@ def test_a_profile_adds_up(tmp_path: Path) -> None:
 def test_whole_networks_equal_torchs_own_count(tmp_path: Path) -> None:
     import torch
 
-    from codesign.convert_torch import to_onnx
+    from codesign.convert_torch_onnx import to_onnx
     from tests.codesign.small_networks_torch import Normalised, SmallTransformer, macs_by_hooks, seeded
 
     for network in (seeded(0), seeded(1, channels=12, cells=3), Normalised(SmallTransformer(), (0.0,) * 3, (1.0,) * 3)):

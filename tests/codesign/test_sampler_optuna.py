@@ -178,6 +178,32 @@ def test_without_violations_there_are_no_constraints_and_the_first_brings_them_t
     assert states == ["COMPLETE", "COMPLETE", "RUNNING"]
 
 
+def test_a_sequence_goes_on_when_constraints_come_in() -> None:
+    strategy = OptunaSampler(integers(6, 8), 1, 0, sampler="qmc")
+    codes = strategy.ask(8)
+    strategy.tell(codes, quadratic(codes), np.zeros(8))
+    codes = strategy.ask(8)
+    strategy.tell(codes, quadratic(codes), np.ones(8))
+    strategy.ask(8)
+    drawn = np.array([record.code for record in strategy._history.records])
+    assert len(drawn) == len(np.unique(drawn, axis=0)) == 24  # a sequence begun anew would repeat
+
+
+def test_a_known_draw_is_told_with_its_known_result() -> None:
+    strategy = OptunaSampler(integers(1, 4), 1, 0, sampler="random")
+    codes = strategy.ask(4)
+    strategy.tell(codes, quadratic(codes), np.array([0.0, 0.0, 0.25, np.inf]))
+    records = strategy._history.records
+    n_before = len(records)
+    first = {int(record.code[0]): record for record in records if record.status is Status.TOLD}
+    strategy.ask(3)
+    assert len(records) > n_before
+    for record in records[n_before:]:
+        known = first[int(record.code[0])]
+        assert (record.losses.tolist(), record.violation) == (known.losses.tolist(), known.violation)
+        assert record.status is Status.TOLD
+
+
 def test_a_trial_that_is_never_told_is_given_up() -> None:
     strategy = OptunaSampler(integers(6, 8), 1, 0, sampler="random")
     lost = strategy.ask(1)

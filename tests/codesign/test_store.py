@@ -25,6 +25,7 @@ def new_trials(first: int, n: int, seed: int = 0, state: State = State.MEASURED)
         codes=[[i, 0] for i in range(first, first + n)],
         genotypes=[{"x": i} for i in range(first, first + n)],
         violations=np.where(rng.random(n) < 0.5, 0.0, np.nan),
+        errors=[""] * n,
         metrics={"cost": cost, "other": np.arange(first, first + n, dtype=float)},
     )
 

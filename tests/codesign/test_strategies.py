@@ -122,6 +122,13 @@ def test_evolution_lets_the_oldest_die() -> None:
     assert told_population(strategy).codes[:, 0].tolist() == [3, 4, 5, 6]  # a failed one moves nobody
 
 
+def test_failed_candidates_are_no_members() -> None:
+    for build in (RegularizedEvolution, Nsga2):
+        strategy = build(integers(1, 8), 1, 0)
+        strategy.tell(np.array([[1], [2], [3]]), np.array([[np.nan], [1.0], [np.nan]]), np.array([np.inf, 0.0, 0.5]))
+        assert told_population(strategy).codes.tolist() == [[2], [3]]
+
+
 def test_evolution_keeps_the_best_part_of_a_batch_that_does_not_fit() -> None:
     strategy = RegularizedEvolution(integers(1, 8), 1, 0, population_size=3)
     strategy.tell(np.arange(5)[:, None], np.array([[3.0], [1.0], [4.0], [0.0], [5.0]]), np.zeros(5))
@@ -162,10 +169,11 @@ def test_nsga2_keeps_the_elite() -> None:
 
 def test_nsga2_keeps_one_of_equal_candidates_the_newest() -> None:
     strategy = Nsga2(MixedSpace(), 1, 0, population_size=4)
-    code = np.array([[0, 0, 1, 0, 0, 0]])
-    strategy.tell(code, np.array([[1.0]]), np.zeros(1))
-    strategy.tell(code, np.array([[2.0]]), np.zeros(1))
-    assert told_population(strategy).losses.tolist() == [[2.0]]
+    pooling = [0, 0, 1, 0, 0, 0]
+    same = [0, 0, 1, 0, 2, 0]  # the kernel of a pooling means nothing
+    strategy.tell(np.array([pooling, [1, 1, 1, 0, 0, 0]]), np.array([[1.0], [3.0]]), np.zeros(2))
+    strategy.tell(np.array([same, [1, 0, 1, 0, 0, 0]]), np.array([[2.0], [4.0]]), np.zeros(2))
+    assert told_population(strategy).losses.tolist() == [[3.0], [2.0], [4.0]]
 
 
 def test_nsga2_children_mix_their_parents() -> None:
@@ -176,6 +184,9 @@ def test_nsga2_children_mix_their_parents() -> None:
     children = strategy.ask(50)
     from_parents = np.isin(children, (0, 7)).mean()
     assert from_parents > 0.9  # all but what was mutated because it repeated
+    zeros, sevens = ((children == option).sum(axis=1) for option in (0, 7))
+    assert ((zeros >= 2) & (sevens >= 2)).mean() > 0.3  # half of the pairs have two different parents
+    assert 0.6 < zeros.sum() / sevens.sum() < 1.6  # neither of two equals is preferred
     assert len(np.unique(children, axis=0)) == 50
 
 
@@ -235,7 +246,8 @@ def test_an_exhausted_space_offers_what_was_not_told() -> None:
         everything = strategy.ask(9)
         assert len(np.unique(everything, axis=0)) == 9
         strategy.tell(everything[:8], np.zeros((8, 1)), np.zeros(8))
-        np.testing.assert_array_equal(strategy.ask(1), everything[8:])  # asked for, but never told
+        for n in (1, 4, 1):
+            assert everything[8].tolist() in strategy.ask(n).tolist()  # asked for, but never told
         strategy.tell(everything[8:], np.zeros((1, 1)), np.zeros(1))
         assert strategy.ask(4).shape == (4, 2)
 
@@ -263,11 +275,11 @@ def test_a_candidate_costs_microseconds(build: Build, limit_us: float) -> None:
     strategy = build(integers(20, 8), 2, 0)
     best = np.inf
     for _ in range(4):
-        start = time.perf_counter()
+        start = time.process_time()
         codes = strategy.ask(1000)
         losses = two_losses(codes)
         strategy.tell(codes, losses, np.zeros(1000))
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.process_time() - start)
     assert best * 1e6 / 1000 < limit_us
 
 

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from codesign.drive_serial import drive_serial, guarded
+from codesign.drive_serial import drive_serial
 from codesign.errors import TrialError
 from codesign.expressions import parse_budget
+from codesign.guard import guarded
 from codesign.objectives import Objective, Objectives
 from codesign.store import Store
 from codesign.strategies.evolution import RegularizedEvolution

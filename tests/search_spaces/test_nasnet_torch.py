@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from codesign.convert_torch import to_onnx
+from codesign.convert_torch_onnx import to_onnx
 from codesign.profile_torch import hooked_macs, used_params
 from codesign.testing.spaces import check_space
 from search_spaces.nasnet import NasNet

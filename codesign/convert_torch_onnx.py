@@ -64,8 +64,7 @@ def to_onnx(
                 model = _exported(network, images, input_name, output_name, opset)
         except torch.onnx.errors.OnnxExporterError as error:
             model = _second_try(network, images, input_name, output_name, opset, error)
-    canonical = {id(tensor): name for name, tensor in network.named_parameters()}
-    parameters = {name: canonical[id(t)] for name, t in network.named_parameters(remove_duplicate=False)}
+    parameters = {name for name, _ in network.named_parameters(remove_duplicate=False)}
     buffers = {name for name, _ in network.named_buffers(remove_duplicate=False)}
     model = tidy(model, parameters, buffers)
     onnx.checker.check_model(model, full_check=True)
@@ -73,7 +72,7 @@ def to_onnx(
 
 
 def _has_tracing_exporter() -> bool:
-    return {"dynamo", "training", "dynamic_axes"} <= set(inspect.signature(torch.onnx.export).parameters)
+    return {"dynamo", "dynamic_axes"} <= set(inspect.signature(torch.onnx.export).parameters)
 
 
 def _traced(network: nn.Module, images: torch.Tensor, input_name: str, output_name: str, opset: int) -> onnx.ModelProto:
@@ -88,9 +87,7 @@ def _traced(network: nn.Module, images: torch.Tensor, input_name: str, output_na
         output_names=[output_name],
         dynamic_axes={input_name: {0: "batch"}, output_name: {0: "batch"}},
         opset_version=opset,
-        # "Preserve" is the evaluation mode set above; "eval" would also merge batch norms into convolutions.
-        training=torch.onnx.TrainingMode.PRESERVE,
-        do_constant_folding=False,
+        do_constant_folding=False,  # folding would merge batch norms into convolutions
     )
     return onnx.load_from_string(file.getvalue())
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import nn
 
-from codesign import export_torch
-from codesign.convert_torch import to_onnx
+from codesign import export_torch_onnx
+from codesign.convert_torch_onnx import to_onnx
 from codesign.errors import InputError, VerificationError
-from codesign.export_torch import ABSOLUTE, RELATIVE, export_model
+from codesign.export_torch_onnx import ABSOLUTE, RELATIVE, export_model
 from codesign.intervals import wilson_interval
 from codesign.manifest import parse_manifest
 from codesign.probe import probe_images
@@ -146,7 +146,7 @@ def test_a_conversion_that_is_off_by_little_is_caught(tmp_path: Path, monkeypatc
             exported.network.classifier.bias -= 0.01  # type: ignore[union-attr]
         return model
 
-    monkeypatch.setattr(export_torch, "to_onnx", nearly)
+    monkeypatch.setattr(export_torch_onnx, "to_onnx", nearly)
     with pytest.raises(VerificationError, match="more than the allowed"):
         export_model(network(), DATA, tmp_path, FACTS)
     assert not list(tmp_path.iterdir())
@@ -156,7 +156,7 @@ def test_a_bad_place_or_fact_is_found_before_any_work(tmp_path: Path, monkeypatc
     def never(*_: object) -> bytes:
         raise AssertionError("work was done")
 
-    monkeypatch.setattr(export_torch, "to_onnx", never)
+    monkeypatch.setattr(export_torch_onnx, "to_onnx", never)
     (tmp_path / "file").write_text("")
     (tmp_path / "folder.onnx").mkdir()
     for out in (
@@ -184,7 +184,7 @@ def test_a_failed_write_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("codesign.export_torch.os.fsync", full)
+    monkeypatch.setattr("codesign.export_torch_onnx.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         export_model(Normalised(seeded(1), DATA.mean, DATA.std), DATA, tmp_path, FACTS)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from codesign.convert_torch import to_onnx
+from codesign.convert_torch_onnx import to_onnx
 from codesign.data.dataset import Dataset
 from codesign.errors import InputError, VerificationError
 from codesign.manifest import (

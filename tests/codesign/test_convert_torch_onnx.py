@@ -16,8 +16,8 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from codesign import convert_torch
-from codesign.convert_torch import OPSET, to_onnx
+from codesign import convert_torch_onnx
+from codesign.convert_torch_onnx import OPSET, to_onnx
 from codesign.errors import TrialError
 from codesign.session_onnx import open_session
 from tests.codesign.small_networks_torch import Normalised, SmallTransformer, seeded
@@ -147,7 +147,7 @@ def test_the_newer_exporter_serves_where_the_tracing_one_is_gone(
         return real(model, args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(torch.onnx, "export", newer)
-    assert not convert_torch._has_tracing_exporter()
+    assert not convert_torch_onnx._has_tracing_exporter()
     network = Normalised(seeded(0), (100.0, 110.0, 120.0), (60.0, 61.0, 62.0)).train()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -178,7 +178,7 @@ def test_what_neither_exporter_knows_is_a_trial_error() -> None:
 def test_another_process_gives_the_same_bytes() -> None:
     code = (
         "import hashlib, sys; from tests.codesign.small_networks_torch import seeded;"
-        "from codesign.convert_torch import to_onnx;"
+        "from codesign.convert_torch_onnx import to_onnx;"
         "print(hashlib.sha256(to_onnx(seeded(1), (3, 8, 8))).hexdigest())"
     )
     root = Path(__file__).parents[2]
