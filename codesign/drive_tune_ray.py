@@ -39,9 +39,10 @@ QUIET = {
 class _Worker(tune.Trainable):
     """An actor that evaluates one candidate after another, a step at a time."""
 
-    def setup(self, config: dict[str, Any], evaluator: TrainEvaluator | None = None) -> None:
+    def setup(self, config: dict[str, Any], evaluator: TrainEvaluator | None = None, epochs_per_step: int = 1) -> None:
         assert evaluator is not None
         self._evaluator = evaluator
+        self._epochs_per_step = epochs_per_step
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -61,11 +62,12 @@ class _Worker(tune.Trainable):
             self._failure = f"{type(error).__name__}: {error}"
 
     def step(self) -> dict[str, Any]:
-        """One step; a crash ends the trial with its reason: a retry would crash again."""
+        """Some epochs; a crash ends the trial with its reason: a retry would crash again."""
         found: dict[str, float] = {}
         try:
-            if not self._failure and not self._session.is_done:
-                self._session.step()
+            for _ in range(self._epochs_per_step):
+                if not self._failure and not self._session.is_done:
+                    self._session.step()
             if not self._failure:
                 found = self._session.metrics
         except TrialError as error:
@@ -100,14 +102,19 @@ class _Asks(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         """The next candidate; None while results must be awaited."""
+        self.look_ahead()
         if not self._queue:
-            batch: Batch | None = self._study.ask(1)
-            if batch is None:
-                return cast("dict[str, Any]", Searcher.FINISHED) if self._study.is_asked_out else None
-            self._queue.extend(zip(batch.numbers, batch.codes.tolist(), batch.keys, strict=True))
+            return cast("dict[str, Any]", Searcher.FINISHED) if self._study.is_asked_out else None
         number, code, key = self._queue.popleft()
         self.trial_of[trial_id] = (number, key)
         return {"number": number, "code": code, "key": key, "checkpoint": _last_checkpoint(self._folder / key)}
+
+    def look_ahead(self) -> None:
+        """Have the next candidate screened and ready before a worker is free to take it."""
+        if not self._queue:
+            batch: Batch | None = self._study.ask(1)
+            if batch is not None:
+                self._queue.extend(zip(batch.numbers, batch.codes.tolist(), batch.keys, strict=True))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Results are taken by the callback, which also sees checkpoints and errors."""
@@ -129,6 +136,9 @@ class _Tells(Callback):
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+    def on_step_end(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:
+        self._asks.look_ahead()  # the workers have just been given their next step
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         found = trial.last_result or {}
@@ -186,8 +196,10 @@ def drive_tune(study: Study, evaluator: TrainEvaluator, driver: Driver, folder: 
         logging.getLogger(name).setLevel(logging.CRITICAL)  # failed trials are reported by the study
     storage = driver.storage or str(folder / "tune")
     asks = _Asks(study, Path(storage) / study_folder_name(study))
+    # A step costs a round trip to the driver; only early stopping needs to hear of every epoch.
+    epochs_per_step = 1 if driver.asha else driver.checkpoint_epochs
     trainable = tune.with_resources(
-        tune.with_parameters(_Worker, evaluator=evaluator),
+        tune.with_parameters(_Worker, evaluator=evaluator, epochs_per_step=epochs_per_step),
         {"cpu": driver.cpus_per_worker, "gpu": driver.gpus_per_worker},
     )
     tuner = tune.Tuner(
@@ -207,7 +219,9 @@ def drive_tune(study: Study, evaluator: TrainEvaluator, driver: Driver, folder: 
             callbacks=[_Tells(study, evaluator, asks)],
             failure_config=FailureConfig(max_failures=driver.retries),
             checkpoint_config=CheckpointConfig(
-                num_to_keep=1, checkpoint_frequency=driver.checkpoint_epochs, checkpoint_at_end=True
+                num_to_keep=1,
+                checkpoint_frequency=driver.checkpoint_epochs if driver.asha else 1,  # in steps
+                checkpoint_at_end=True,
             ),
             verbose=0,
         ),

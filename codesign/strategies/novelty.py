@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from search_spaces.space import SearchSpace
 
 _CAPACITY = 1024
 _ROUNDS = 8
+_INVALID = -1
+"""No hash: those are not negative."""
 
 Redraw = Callable[[IntArray], IntArray]
 """Replaces codes, shape (k, d), that are not new."""
@@ -37,18 +39,18 @@ class Memory:
         hashes: list[int] = (canonical * self._weights).sum(axis=1, dtype=np.uint64).tolist()
         return hashes
 
-    def add(self, codes: IntArray, *, told: bool) -> None:
-        """Remember candidates, shape (n, d); the oldest make room."""
-        for key in self.keys(codes):
+    def add(self, keys: Iterable[int], *, told: bool) -> None:
+        """Remember candidates by their keys; the oldest make room."""
+        for key in keys:
             self._is_told[key] = told or self._is_told.get(key, False)
         for key in list(self._is_told)[: max(0, len(self._is_told) - _CAPACITY)]:
             del self._is_told[key]
 
-    def is_new(self, codes: IntArray) -> BoolArray:
-        """Rows that are neither remembered nor equal to an earlier row, shape (n,)."""
+    def is_new(self, keys: Sequence[int]) -> BoolArray:
+        """Which of the keys are neither remembered nor equal to an earlier one, shape (n,)."""
         seen: set[int] = set()
-        result = np.zeros(len(codes), dtype=np.bool_)
-        for i, key in enumerate(self.keys(codes)):
+        result = np.zeros(len(keys), dtype=np.bool_)
+        for i, key in enumerate(keys):
             result[i] = key not in self._is_told and key not in seen
             seen.add(key)
         return result
@@ -99,12 +101,16 @@ def renew(codes: IntArray, space: SearchSpace, memory: Memory, rng: np.random.Ge
         Shape (n, d), all valid. Rows may still repeat, if the space has nothing else or is too large to list.
     """
     codes = codes.copy()
-    stale = _is_stale(codes, space, memory)
-    for _ in range(_ROUNDS):
-        if not stale.any():
+    keys: list[int] = [_INVALID] * len(codes)
+    stale = np.ones(len(codes), dtype=np.bool_)
+    for round_ in range(_ROUNDS + 1):
+        rows = np.flatnonzero(stale)
+        if len(rows) == 0:
             break
-        codes[stale] = redraw(codes[stale])
-        stale = _is_stale(codes, space, memory)
+        if round_ > 0:
+            codes[rows] = redraw(codes[rows])
+        _update(keys, rows, codes, space, memory)
+        stale = ~memory.is_new(keys) | np.array([key == _INVALID for key in keys])
     if stale.any():
         for offered in memory.untold(codes[~stale]):
             rows = np.flatnonzero(stale)
@@ -113,12 +119,16 @@ def renew(codes: IntArray, space: SearchSpace, memory: Memory, rng: np.random.Ge
             stale[rows[: len(chosen)]] = False
         invalid = ~space.valid(codes)
         codes[invalid] = space.sample(int(invalid.sum()), rng)
-    memory.add(codes, told=False)
+        keys = memory.keys(codes)
+    memory.add(keys, told=False)
     return codes
 
 
-def _is_stale(codes: IntArray, space: SearchSpace, memory: Memory) -> BoolArray:
-    stale = np.ones(len(codes), dtype=np.bool_)
-    valid = np.flatnonzero(space.valid(codes))
-    stale[valid] = ~memory.is_new(codes[valid])
-    return stale
+def _update(keys: list[int], rows: IntArray, codes: IntArray, space: SearchSpace, memory: Memory) -> None:
+    """Write the keys of the given rows, `_INVALID` for invalid ones (a space need not know their canonical form)."""
+    is_valid = space.valid(codes[rows])
+    for row in rows[~is_valid].tolist():
+        keys[row] = _INVALID
+    valid = rows[is_valid]
+    for row, key in zip(valid.tolist(), memory.keys(codes[valid]), strict=True):
+        keys[row] = key

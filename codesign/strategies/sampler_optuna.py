@@ -88,9 +88,10 @@ class OptunaSampler(Strategy):
         told = check_told(self._space, self._n_objectives, codes, losses, violations)
         if self._space.size == 1:
             return
-        self._memory.add(told.codes, told=True)
+        keys = self._memory.keys(told.codes)
+        self._memory.add(keys, told=True)
         self._history.prepare(told.losses, told.violations)
-        for row, key in enumerate(self._memory.keys(told.codes)):
+        for row, key in enumerate(keys):
             was_asked = key in self._open
             number = self._open.pop(key) if was_asked else self._history.open(told.codes[row])
             self._history.finish(number, told.losses[row], float(told.violations[row]))
@@ -137,7 +138,7 @@ class OptunaSampler(Strategy):
             self._n_draws += 1
             code = self._history.records[number].code
             if self._is_new(number, code):
-                self._memory.add(code[None], told=False)
+                self._memory.add(self._memory.keys(code[None]), told=False)
                 return code
         rng = np.random.default_rng([self._seed, self._n_draws])
         codes = renew(code[None], self._space, self._memory, rng, lambda codes: self._space.mutate(codes, rng))

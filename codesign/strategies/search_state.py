@@ -53,7 +53,7 @@ class SearchState:
     def learn(self, codes: IntArray, losses: FloatArray, violations: FloatArray) -> Population:
         """Remember results; returns the population with them, from which the caller chooses the new one."""
         told = check_told(self.space, self._n_objectives, codes, losses, violations)
-        self._memory.add(told.codes, told=True)
+        self._memory.add(self._memory.keys(told.codes), told=True)
         self._n_tells += 1
         return self.population.join(told, born=self._n_tells)
 
