@@ -17,7 +17,7 @@ from codesign.context import Context, Reader
 from codesign.cost import CostEvaluator
 from codesign.cost import Target as CostTarget
 from codesign.cost_only import CostOnly, Simulated
-from codesign.data.dataset import Dataset
+from codesign.data.dataset import Dataset, DataShape
 from codesign.errors import BudgetError, InputError
 from codesign.expressions import parse_budget
 from codesign.job import Job, Target
@@ -32,6 +32,8 @@ from search_spaces.ops import IntArray
 from search_spaces.space import NetworkSpace, SearchSpace
 from simulators.accelerator import Preset, load_preset
 
+DATA_PATHS = ("path", "train", "test")
+"""Options of a job's `data` that are paths, relative to the job file."""
 MEASURED = "onnxruntime"
 """The target type that times candidates on this machine instead of simulating them."""
 
@@ -82,13 +84,14 @@ class Parts:
         return made
 
 
-def assemble(job: Job, folder: Path, job_folder: Path) -> Parts:
+def assemble(job: Job, folder: Path, job_folder: Path, shape: DataShape | None = None) -> Parts:
     """Check a job and put its parts together.
 
     Args:
         job: the job.
         folder: where the run lives, or will live.
         job_folder: where the job file lies: relative paths in it, and a user's own modules, are found there.
+        shape: of the data, if it is known; then the data itself need not be here.
 
     Raises:
         InputError: anything in the job is wrong.
@@ -98,8 +101,8 @@ def assemble(job: Job, folder: Path, job_folder: Path) -> Parts:
     _check_types(job)
     reader: Reader = _reader(job, job_folder)
     space_type, space_options = check_options("spaces", job.space.options(), "space")
-    shape = reader.describe()
-    image_shape = (shape.channels, shape.height, shape.width)
+    shape = shape or reader.describe()
+    image_shape = shape.image_shape
     network_space: NetworkSpace = make(
         space_type, "space", **_known(space_type, image_shape=image_shape, classes=shape.n_classes), **space_options
     )
@@ -108,7 +111,7 @@ def assemble(job: Job, folder: Path, job_folder: Path) -> Parts:
     context = Context(
         space=space,
         network_space=network_space,
-        image_shape=image_shape,
+        data_shape=shape,
         space_identity=json.dumps(
             [resolve("spaces", job.space.type), space_options, image_shape, shape.n_classes],
             sort_keys=True,
@@ -173,7 +176,7 @@ def find_feasible(parts: Parts, seed: int, n: int = 1024, generations: int = 12)
 
 def _reader(job: Job, job_folder: Path) -> Reader:
     section = job.data.options()
-    for key in ("path", "train", "test"):  # paths in a job are relative to the job file
+    for key in DATA_PATHS:  # paths in a job are relative to the job file
         if isinstance(section.get(key), str):
             section[key] = str(job_folder / section[key])
     plugin, options = check_options("data", section, "data")

@@ -31,7 +31,7 @@ class Context:
     Attributes:
         space: what is searched: networks, or networks with accelerators.
         network_space: its networks.
-        image_shape: channels, height and width of an image.
+        data_shape: of the data: channels, height, width, number of classes.
         space_identity: text that is equal for equal network spaces (type, version, options).
         reader: the data.
         seed: the job's seed.
@@ -41,7 +41,7 @@ class Context:
 
     space: SearchSpace
     network_space: NetworkSpace
-    image_shape: tuple[int, int, int]
+    data_shape: DataShape
     space_identity: str
     reader: Reader
     seed: int

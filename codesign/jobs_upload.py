@@ -16,16 +16,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from codesign.assemble import assemble, find_feasible
-from codesign.data.dataset import Dataset, DataShape
-from codesign.errors import DataError, InputError
-from codesign.job import Job, Section, dump_job
-from codesign.plugins import check_options
+from codesign.assemble import DATA_PATHS, assemble, find_feasible
+from codesign.data.dataset import DataShape
+from codesign.errors import InputError
+from codesign.job import Job, dump_job
 
 UPLOAD_LIMIT_BYTES = 100 * 1024**2
 """What Ray's dashboard takes in one request (`DASHBOARD_CLIENT_MAX_SIZE`)."""
 
-DATA_PATHS = ("path", "train", "test")
 """Options of `data` that are paths relative to the job file."""
 
 _OWN_CLASS = re.compile(r"^(?P<module>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):[A-Za-z_][\w.]*$")
@@ -50,17 +48,8 @@ class Upload:
     roots: Mapping[str, Path]
 
 
-@dataclass(frozen=True, slots=True)
-class UnseenData:
-    """Stands in for data that lies on the cluster alone, so that the rest of a job can be checked here."""
-
-    def describe(self) -> DataShape:
-        """An image as large, and as many classes, as any in use: no space is refused for being too deep."""
-        return DataShape(3, 224, 224, 1000)
-
-    def load(self) -> Dataset:
-        """Raises DataError: there is nothing to load."""
-        raise DataError("the data lies on the cluster")
+_UNSEEN = DataShape(3, 224, 224, 1000)
+"""Stands in for data that lies on the cluster alone: as large as any in use, so that no space is refused."""
 
 
 def check_job(job: Job, job_folder: Path) -> list[str]:
@@ -86,9 +75,7 @@ def check_job(job: Job, job_folder: Path) -> list[str]:
     if all(path.exists() for _, path in absolute):
         find_feasible(assemble(job, folder, job_folder), job.search.seed)
     else:
-        check_options("data", job.data.options(), "data")
-        stand_in = Section(type=f"{UnseenData.__module__}:{UnseenData.__qualname__}")
-        assemble(job.model_copy(update={"data": stand_in}), folder, job_folder)
+        assemble(job, folder, job_folder, _UNSEEN)
     return notes
 
 

@@ -57,7 +57,7 @@ class MeasuredLatency:
         convert: Any = import_module("codesign.convert_torch_onnx")
         latency: Any = import_module("codesign.latency_onnx")
         space = self._context.network_space
-        models = [convert.to_onnx(space.build(code), self._context.image_shape) for code in networks]
+        models = [convert.to_onnx(space.build(code), self._context.data_shape.image_shape) for code in networks]
         found: dict[str, list[Final]] = {}
         for name, target in self._targets.items():
             readings = latency.measure(models, batch=target.batch, threads=target.threads, readings=target.readings)

@@ -16,7 +16,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ import numpy as np
 
 from codesign import __version__
 from codesign.assemble import MEASURED, Parts, assemble, find_feasible
+from codesign.data.dataset import DataShape
 from codesign.errors import InputError, StoreError
 from codesign.job import Job, dump_job, load_job
 from codesign.pareto import is_nondominated
@@ -38,17 +39,27 @@ MAX_FINALS = 60
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run's folder, its job and its place in a store."""
+    """A run's folder, its job and its place in a store.
+
+    Attributes:
+        folder: the run's folder.
+        job: the job, as far as it was extended.
+        job_folder: where its job file lay: relative paths of the job are found there.
+        store: holds the trials.
+        study_id: which study of the store.
+        data_shape: of the data, so that a run can be queried where its data is not.
+    """
 
     folder: Path
     job: Job
     job_folder: Path
     store: Store
     study_id: int
+    data_shape: DataShape
 
     def parts(self) -> Parts:
         """The parts of the job, put together again."""
-        return assemble(self.job, self.folder, self.job_folder)
+        return assemble(self.job, self.folder, self.job_folder, self.data_shape)
 
     def losses(self, parts: Parts) -> tuple[FloatArray, FloatArray]:
         """Losses, shape (n, m), and violations, shape (n,), of all trials by number; NaN where there are none."""
@@ -82,8 +93,9 @@ def plan_run(job: Job, folder: Path, job_folder: Path) -> Parts:
     return parts
 
 
-def create_run(job: Job, folder: Path, job_folder: Path) -> Run:
-    """Make a run's folder and its entry in the store. Call `plan_run` first."""
+def create_run(parts: Parts, job_folder: Path) -> Run:
+    """Make the folder and the store's entry of a run that `plan_run` has checked."""
+    job, folder = parts.job, parts.context.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if job.store is None:  # left behind by a start that was cut before job.yaml was written: no run yet
@@ -94,13 +106,14 @@ def create_run(job: Job, folder: Path, job_folder: Path) -> Run:
         study_id = store.add_study(name, dump_job(job))
         origin = {
             "job_folder": str(job_folder.absolute()), "study": name, "codesign": __version__,
+            "data_shape": asdict(parts.context.data_shape),
             "python": platform.python_version(), "machine": platform.platform(), "created_at": time.time(),
         }  # fmt: skip
         write_text(folder / "origin.json", json.dumps(origin, indent=2) + "\n")
         write_text(folder / "job.yaml", dump_job(job))  # last: a folder with a job.yaml is a whole run
     except OSError as error:
         raise InputError(f"--out: {str(folder)!r} cannot be written: {error.strerror}") from error
-    return Run(folder, job, job_folder, store, study_id)
+    return Run(folder, job, job_folder, store, study_id, parts.context.data_shape)
 
 
 def open_run(folder: Path) -> Run:
@@ -116,8 +129,9 @@ def open_run(folder: Path) -> Run:
         origin = json.loads((folder / "origin.json").read_text(encoding="utf-8"))
         job_folder = Path(origin["job_folder"])
         store = Store(_store_url(job, folder), create=False)
-        return Run(folder, job, job_folder, store, store.study_id(origin["study"]))
-    except (OSError, ValueError, KeyError, StoreError) as error:
+        shape = DataShape(**origin["data_shape"])
+        return Run(folder, job, job_folder, store, store.study_id(origin["study"]), shape)
+    except (OSError, ValueError, KeyError, TypeError, StoreError) as error:
         raise InputError(f"the run in {str(folder)!r} cannot be opened: {error}") from error
 
 

@@ -123,6 +123,10 @@ class Cell:
         """Whether the outputs are those that `Cell.of` derives."""
         return self.outputs == unused_states(self.blocks)
 
+    def reads(self, state: int) -> bool:
+        """Whether a block reads the state, or the output contains it; what makes an unread input is never computed."""
+        return state in self.outputs or any(state in (block.left, block.right) for block in self.blocks)
+
     def to_dict(self) -> dict[str, object]:
         """The cell as JSON-able data."""
         return {"blocks": [block.to_dict() for block in self.blocks], "outputs": list(self.outputs)}

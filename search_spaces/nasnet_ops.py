@@ -73,6 +73,12 @@ class CellBatch:
         """Blocks per cell (B)."""
         return int(self.sources.shape[2])
 
+    def reads_inputs(self) -> BoolArray:
+        """Whether each cell reads state 0 and state 1, shape (n, 2, 2): by a block, or for its output."""
+        flat = self.sources.reshape(*self.sources.shape[:2], -1)
+        is_read = [(flat == state).any(axis=2) | self.is_output[:, :, state] for state in range(N_INPUTS)]
+        return np.stack(is_read, axis=2)
+
     def state_widths(self) -> IntArray:
         """Channels of what each state adds to the output, in units of the cell's filters, shape (n, 2, B + 2)."""
         widths = np.ones(self.is_output.shape, dtype=np.int64)
@@ -114,25 +120,58 @@ class _Pieces:
 
 
 def network_ops(batch: CellBatch, macro: Macro) -> OpTable:
-    """The ops that each network runs at inference, in execution order; the auxiliary head is not among them."""
+    """The ops that each network runs at inference, in execution order; the auxiliary head is not among them.
+
+    What reaches no output is not run: projections of cell inputs that no block reads, and cells whose output no later
+    cell reads.
+    """
     if len(batch) == 0:
         return OpTableBuilder(0).build()
     widths = batch.output_widths()
     distinct, rows = np.unique(batch.channels, return_inverse=True)
     stem = np.array([macro.stem_filters(int(channels)) for channels in distinct], dtype=np.int64)[rows]
     pieces = [_stem_piece(macro, stem)]
+    is_live = _live_cells(batch, macro)
     last, older, older_before = stem, None, None
-    for site in macro.sites(int(batch.cells.max())):
-        is_active = np.full(len(batch), True) if site.is_reduction else site.index < batch.cells
+    for place, site in enumerate(macro.sites(int(batch.cells.max()))):
+        is_active = _has_cell(batch, site)
         if site.is_reduction:
             older_before = older
         previous = older_before if macro.skip_reduction_input and site.opens_stage else older
-        pieces.append(_cell_pieces(batch, site, is_active, last, previous))
+        pieces.append(_cell_pieces(batch, site, is_live[:, place], last, previous))
         made = widths[:, int(site.is_reduction)] * _filters(batch, site)
         older = last if older is None else np.where(is_active, last, older)
         last = np.where(is_active, made, last)
     pieces.append(_head_piece(macro, last))
     return _expand(_join(pieces))
+
+
+def _has_cell(batch: CellBatch, site: Site) -> BoolArray:
+    return np.full(len(batch), True) if site.is_reduction else site.index < batch.cells
+
+
+def _live_cells(batch: CellBatch, macro: Macro) -> BoolArray:
+    """Whether each candidate has the cell and its output reaches the classifier, shape (n, sites)."""
+    sites = macro.sites(int(batch.cells.max()))
+    rows, reads = np.arange(len(batch)), batch.reads_inputs()
+    last = older = older_before = np.full(len(batch), len(sites))  # this column stands for the stem
+    sources: list[tuple[BoolArray, IntArray, IntArray]] = []
+    for place, site in enumerate(sites):
+        has_cell = _has_cell(batch, site)
+        if site.is_reduction:
+            older_before = older
+        previous = older_before if macro.skip_reduction_input and site.opens_stage else older
+        sources.append((has_cell, last, previous))
+        older = np.where(has_cell, last, older)
+        last = np.where(has_cell, place, last)
+    is_live = np.zeros((len(batch), len(sites) + 1), dtype=np.bool_)
+    is_live[rows, last] = True
+    for place in reversed(range(len(sites))):
+        has_cell, *inputs = sources[place]
+        kind = int(sites[place].is_reduction)
+        for state, source in enumerate(inputs):
+            is_live[rows, source] |= has_cell & is_live[:, place] & reads[:, kind, state]
+    return is_live[:, :-1]
 
 
 def auxiliary_ops(batch: CellBatch, macro: Macro) -> OpTable:
@@ -204,14 +243,14 @@ def _single(
 
 
 def _cell_pieces(
-    batch: CellBatch, site: Site, is_active: BoolArray, current: IntArray, previous: IntArray | None
+    batch: CellBatch, site: Site, is_live: BoolArray, current: IntArray, previous: IntArray | None
 ) -> _Pieces:
     """A cell's pieces: state 1, state 0, the halves of its blocks, inputs that are passed on, the concatenation.
 
     Args:
         batch: n genotypes.
         site: the place of the cell.
-        is_active: shape (n,), whether the candidate has the cell.
+        is_live: shape (n,), whether the candidate has the cell and runs it.
         current: shape (n,), channels of the last output.
         previous: shape (n,), channels of the output before; None if there is none.
     """
@@ -239,7 +278,10 @@ def _cell_pieces(
         operand[:, place] = states[:, state]
     template[:, -1] = np.where(batch.is_output[:, kind].sum(axis=1) > 1, PIECE["concat"], PIECE["nothing"])
     operand[:, -1] = made[:, -1] = batch.output_widths()[:, kind] * filters
-    template[~is_active] = PIECE["nothing"]
+    reads = batch.reads_inputs()[:, kind]
+    template[~reads[:, 1], 0] = PIECE["nothing"]
+    template[~reads[:, 0], 1] = PIECE["nothing"]
+    template[~is_live] = PIECE["nothing"]
 
     before = site.size_previous or site.size_in
     sizes = [(*site.size_in, *before), (*site.size_in, *site.size_in)]

@@ -162,11 +162,14 @@ class CellModule(nn.Module):
     ) -> None:
         """A cell that reads outputs of so many channels; `previous_channels` is None for the first cell."""
         super().__init__()
-        self.input = parts.project(current_channels, filters)
+        self.input = parts.project(current_channels, filters) if cell.reads(0) else None
+        self.reads_previous = cell.reads(1)
         self.previous: nn.Module | None = None
         states = [filters, filters]
         if previous_channels is None:
             states[1] = current_channels
+        elif not self.reads_previous:
+            pass
         elif site.size_previous is not None and site.size_previous != site.size_in:
             self.previous = FactorisedReduction(parts, previous_channels, filters, site.size_previous)
         elif previous_channels != filters:
@@ -188,8 +191,8 @@ class CellModule(nn.Module):
         self.out_channels = sum(states[state] if state >= N_INPUTS else filters for state in cell.outputs)
 
     def forward(self, previous: Tensor, current: Tensor) -> Tensor:
-        """The cell's output from the last output but one and the last output."""
-        states = [self.input(functional.relu(current))]
+        """The cell's output from the last output but one and the last output; one that it does not read is ignored."""
+        states = [current if self.input is None else self.input(functional.relu(current))]
         states.append(previous if self.previous is None else self.previous(functional.relu(previous)))
         rectified: dict[int, Tensor] = {}
         made: list[Tensor] = []
@@ -254,16 +257,21 @@ class NasNetModule(nn.Module):
         self.cells = nn.ModuleList()
         self._reads_before_reduction: list[bool] = []
         auxiliary_channels = 0
+        is_live = _live_cells(genotype, macro)
         for site in macro.sites(genotype.cells):
             if site.is_reduction:
                 older_before, auxiliary_channels = older, last
             skips = macro.skip_reduction_input and site.opens_stage
             cell = genotype.reduction if site.is_reduction else genotype.normal
             filters = site.filters(genotype.channels)
-            module = CellModule(parts, cell, site, filters, last, older_before if skips else older)
-            self.cells.append(module)
+            if is_live[len(self.cells)]:
+                module = CellModule(parts, cell, site, filters, last, older_before if skips else older)
+                self.cells.append(module)
+                last, older = module.out_channels, last
+            else:  # its output reaches nothing: the cells after it never look at what stands in its place
+                self.cells.append(nn.Identity())
+                last, older = 0, last
             self._reads_before_reduction.append(skips)
-            last, older = module.out_channels, last
         self.dropout = nn.Dropout(1 - macro.dropout_keep) if macro.dropout_keep < 1 else nn.Identity()
         self.classifier = nn.Linear(last, macro.classes)
         self.auxiliary_weight = AUXILIARY_WEIGHT
@@ -290,8 +298,9 @@ class NasNetModule(nn.Module):
             raise ValueError(f"fraction: {fraction} is not allowed; use 0..1")
         for depth, cell in enumerate(self.cells, start=1):
             keep = 1 - fraction * depth / len(self.cells) * (1 - self._drop_path_keep)
-            for half in cast(CellModule, cell).halves:
-                cast(Half, half).keep = keep
+            if isinstance(cell, CellModule):
+                for half in cell.halves:
+                    cast(Half, half).keep = keep
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Logits (B, classes) of images; in training with an auxiliary head a pair: logits, auxiliary logits."""
@@ -303,13 +312,33 @@ class NasNetModule(nn.Module):
         for i, cell in enumerate(self.cells):
             if self._is_reduction[i]:
                 older_before = older
-            made = cell(older_before if self._reads_before_reduction[i] else older, last)
-            older, last = last, made
+            if isinstance(cell, CellModule):
+                older, last = last, cell(older_before if self._reads_before_reduction[i] else older, last)
+            else:
+                older = last
             if self.training and self.auxiliary is not None and i == self._auxiliary_at:
                 auxiliary = self.auxiliary(last)
         features = functional.relu(last).mean(dim=(2, 3))
         logits: Tensor = self.classifier(self.dropout(features))
         return logits if auxiliary is None else (logits, auxiliary)
+
+
+def _live_cells(genotype: NasNetGenotype, macro: Macro) -> list[bool]:
+    """Whether each cell's output reaches a classifier, the auxiliary one included."""
+    sites = macro.sites(genotype.cells)
+    older = older_before = last = -1  # the stem
+    inputs: list[tuple[int, int]] = []
+    for place, site in enumerate(sites):
+        if site.is_reduction:
+            older_before = older
+        inputs.append((last, older_before if macro.skip_reduction_input and site.opens_stage else older))
+        older, last = last, place
+    live = {len(sites) - 1} | ({len(sites) - genotype.cells - 2} if macro.auxiliary else set())
+    for place in reversed(range(len(sites))):
+        if place in live:
+            cell = genotype.reduction if sites[place].is_reduction else genotype.normal
+            live |= {source for state, source in enumerate(inputs[place]) if cell.reads(state)}
+    return [place in live for place in range(len(sites))]
 
 
 def _initialised(conv: nn.Conv2d) -> nn.Conv2d:

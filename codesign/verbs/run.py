@@ -32,4 +32,4 @@ def command(job: Path, overrides: tuple[str, ...], out: Path | None, address: st
             f"{job}: every part fits; {size_text(parts.space.size)} candidates, metrics {', '.join(parts.metrics)}"
         )
         return
-    carry_out(create_run(loaded, folder, job.absolute().parent), parts, address)
+    carry_out(create_run(parts, job.absolute().parent), parts, address)

@@ -13,6 +13,7 @@ from codesign.assemble import Parts
 from codesign.context import Context
 from codesign.cost import CostEvaluator
 from codesign.cost_only import CostOnly
+from codesign.data.dataset import DataShape
 from codesign.expressions import parse_budget
 from codesign.job import dump_job, parse_job
 from codesign.objectives import Objective, Objectives
@@ -75,7 +76,8 @@ class MadeUpRun:
             folder.mkdir(parents=True, exist_ok=True)
         store = Store("sqlite://" if folder is None else f"sqlite:///{folder / 'codesign.db'}")
         folder = folder or Path("nowhere")
-        run = Run(folder, parts.job, folder, store, store.add_study(self.name, dump_job(parts.job)))
+        study_id = store.add_study(self.name, dump_job(parts.job))
+        run = Run(folder, parts.job, folder, store, study_id, DataShape(1, 8, 8, 10))
         self._record(run, n, columns, violations)
         for number, finals in self.finals.items():
             store.set_finals(run.study_id, number, finals)

@@ -42,7 +42,7 @@ def carried_out(folder: Path, **changes: Any) -> Run:
     """A finished run of the small job."""
     job = parse_job({**JOB, **changes})
     parts = plan_run(job, folder, folder)
-    run = create_run(job, folder, folder)
+    run = create_run(parts, folder)
     drive(run, parts, study_of(run, parts))
     return run
 
@@ -244,8 +244,7 @@ if __name__ == "__main__":
 def test_a_killed_training_run_resumes_to_the_same_ledger(driver: str, serial: Run, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     job = parse_job({**JOB, "driver": {"type": driver, "workers": 2, "checkpoint_epochs": 1}})
-    plan_run(job, folder, folder)
-    create_run(job, folder, folder)
+    create_run(plan_run(job, folder, folder), folder)
     script = tmp_path / "drive.py"
     script.write_text(RESUMED)
     for wait in (9.0 if driver == "tune" else 3.0, 11.0 if driver == "tune" else 4.0):
@@ -286,7 +285,6 @@ def test_evaluation_has_one_reason_per_candidate() -> None:
 def test_the_stored_job_is_the_resolved_one(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     job = parse_job(JOB)
-    plan_run(job, folder, tmp_path)
-    create_run(job, folder, tmp_path)
+    create_run(plan_run(job, folder, tmp_path), tmp_path)
     assert load_job(folder / "job.yaml") == job
     assert yaml.safe_load((folder / "job.yaml").read_text())["search"]["in_flight"] == 4
