@@ -67,12 +67,12 @@ class Parts:
     @property
     def batch(self) -> int:
         """Candidates asked for at a time."""
-        return self.job.search.batch or (1 if self.is_costly else 1000)
+        return self.job.search.batch or (1 if self.is_costly else 250)
 
     @property
     def in_flight(self) -> int:
         """Rounds under way at once."""
-        return self.job.search.in_flight
+        return self.job.search.in_flight or (4 if self.is_costly else 1)
 
     def strategy(self) -> Strategy:
         """The job's strategy, new."""
@@ -133,6 +133,7 @@ def assemble(job: Job, folder: Path, job_folder: Path, shape: DataShape | None =
         screens = ()
     else:
         evaluator = make(plugin, "evaluate", make(options_class(plugin), "evaluate", **options), context)
+    _check_driver(job, evaluator)
     known = [name for part in (*screens, evaluator) for name in part.metrics]
     objectives = _objectives(job, known)
     parts = Parts(job, context, space, objectives, evaluator, screens, cost)
@@ -230,6 +231,16 @@ def _simulator_class(target: Target, key: str) -> type:
     return lookup("simulators", target.type, key)
 
 
+def _check_driver(job: Job, evaluator: Evaluator) -> None:
+    if job.driver.type == "tune" and not hasattr(evaluator, "start"):
+        raise InputError(
+            "driver.type: 'tune' needs an evaluator that works in steps, such as train; "
+            f"with {job.evaluate.type!r} use ray or serial"
+        )
+    if job.driver.asha is not None and job.driver.type != "tune":
+        raise InputError(f"driver.asha: early stopping needs driver.type tune, not {job.driver.type!r}")
+
+
 def _objectives(job: Job, known: list[str]) -> Objectives:
     listed = [(name, True) for name in job.objectives.maximize] + [(name, False) for name in job.objectives.minimize]
     if not listed:
@@ -244,4 +255,7 @@ def _objectives(job: Job, known: list[str]) -> Objectives:
     for budget in budgets:
         if budget.metric not in known:
             raise InputError(f"{InputError.about('budgets', budget.metric, known)} (in {budget.text!r})")
+        highest = 1.0 if budget.metric == "accuracy" else float("inf")
+        if (budget.upper and budget.limit < 0) or (not budget.upper and budget.limit > highest):
+            raise BudgetError(f"budgets: nothing meets {budget.text!r}: {budget.metric} lies in 0..{highest:g}")
     return Objectives(tuple(Objective(name, maximize) for name, maximize in listed), tuple(budgets))

@@ -6,14 +6,17 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import ray
 
+from codesign.errors import InputError
 from codesign.guard import guarded
 from codesign.job import Driver
 from codesign.study import Batch, Study
 from codesign.trial import Evaluation, Evaluator
+from search_spaces.ops import IntArray
 
 
 @contextmanager
@@ -35,7 +38,11 @@ def ray_cluster(address: str, driver: Driver) -> Iterator[None]:
             "num_cpus": max(1, min(cores, round(driver.workers * driver.cpus_per_worker))),
             "include_dashboard": False,
         }
-    ray.init(**options)
+    try:
+        ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or ["it did not answer"])[0]
+        raise InputError(f"--address: Ray at {address!r} cannot be used: {reason}") from error
     try:
         yield
     finally:
@@ -43,18 +50,19 @@ def ray_cluster(address: str, driver: Driver) -> Iterator[None]:
 
 
 def drive_ray(study: Study, evaluator: Evaluator, driver: Driver) -> None:
-    """Extend the study until it is done, with up to `driver.workers` batches out at once.
+    """Extend the study until it is done, with up to `driver.workers` tasks out at once; a large batch is shared out.
 
     A task whose worker dies is retried by Ray; one that fails for good gives FAILED trials.
     """
     evaluator.prepare()
     shared = ray.put(evaluator)
     remote = ray.remote(num_cpus=driver.cpus_per_worker, num_gpus=driver.gpus_per_worker, max_retries=driver.retries)(
-        guarded
+        _evaluate
     )
+    share = max(1, -(-study.batch // driver.workers))
     out: dict[Any, Batch] = {}
     while True:
-        while len(out) < driver.workers and (batch := study.ask()) is not None:
+        while len(out) < driver.workers and (batch := study.ask(share)) is not None:
             out[remote.remote(shared, batch.codes)] = batch
         if not out:
             return
@@ -64,9 +72,24 @@ def drive_ray(study: Study, evaluator: Evaluator, driver: Driver) -> None:
             study.finish(batch.numbers, _result(reference, evaluator, len(batch.numbers)))
 
 
+def _evaluate(evaluator: Evaluator, codes: IntArray) -> tuple[Evaluation, dict[str, bytes]]:
+    """An evaluation with the files it made, by path relative to the run's folder: the worker may be another machine."""
+    found = guarded(evaluator, codes)
+    folder = getattr(evaluator, "folder", None)
+    paths = {path for files in found.artifacts for path in files.values()} if folder else set()
+    return found, {path: (Path(str(folder)) / path).read_bytes() for path in sorted(paths)}
+
+
 def _result(reference: Any, evaluator: Evaluator, n: int) -> Evaluation:
     try:
-        found: Evaluation = ray.get(reference)
+        found, files = cast("tuple[Evaluation, dict[str, bytes]]", ray.get(reference))
+        for path, content in files.items():
+            target = Path(str(getattr(evaluator, "folder", "."))) / path
+            if not target.is_file():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                partial = target.with_name(f".{target.name}.partial")
+                partial.write_bytes(content)
+                partial.replace(target)
     except ray.exceptions.RayError as error:
         return Evaluation.failed(evaluator.metrics, n, f"the worker was lost: {str(error).splitlines()[0]}")
     return found

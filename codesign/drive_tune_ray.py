@@ -20,10 +20,10 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from ray.tune.search import Searcher
 
-from codesign.errors import InputError, TrialError
+from codesign.errors import StoreError, TrialError
 from codesign.job import Driver
 from codesign.study import Batch, Study
-from codesign.train import TrainEvaluator
+from codesign.train import SteppedEvaluator
 from codesign.trial import Evaluation
 
 QUIET = {
@@ -39,7 +39,9 @@ QUIET = {
 class _Worker(tune.Trainable):
     """An actor that evaluates one candidate after another, a step at a time."""
 
-    def setup(self, config: dict[str, Any], evaluator: TrainEvaluator | None = None, epochs_per_step: int = 1) -> None:
+    def setup(
+        self, config: dict[str, Any], evaluator: SteppedEvaluator | None = None, epochs_per_step: int = 1
+    ) -> None:
         assert evaluator is not None
         self._evaluator = evaluator
         self._epochs_per_step = epochs_per_step
@@ -55,7 +57,10 @@ class _Worker(tune.Trainable):
             code = np.array(config["code"], dtype=np.int64)
             self._session = self._evaluator.start(code, config["key"])
             if config["checkpoint"]:
-                self._session.resume(Path(config["checkpoint"]))
+                try:
+                    self._session.resume(Path(config["checkpoint"]))
+                except StoreError:  # a checkpoint of something else: train from the start
+                    self._session = self._evaluator.start(code, config["key"])
         except TrialError as error:
             self._failure = str(error)
         except Exception as error:  # noqa: BLE001  the trial border
@@ -93,7 +98,7 @@ class _Asks(Searcher):
     def __init__(self, study: Study, folder: Path) -> None:
         super().__init__(metric=None, mode=None)
         self._study = study
-        self._folder = folder
+        self.folder = folder
         self._queue: deque[tuple[int, list[int], str]] = deque()
         self.trial_of: dict[str, tuple[int, str]] = {}
 
@@ -107,7 +112,7 @@ class _Asks(Searcher):
             return cast("dict[str, Any]", Searcher.FINISHED) if self._study.is_asked_out else None
         number, code, key = self._queue.popleft()
         self.trial_of[trial_id] = (number, key)
-        return {"number": number, "code": code, "key": key, "checkpoint": _last_checkpoint(self._folder / key)}
+        return {"number": number, "code": code, "key": key, "checkpoint": _last_checkpoint(self.folder / key)}
 
     def look_ahead(self) -> None:
         """Have the next candidate screened and ready before a worker is free to take it."""
@@ -129,7 +134,7 @@ class _Asks(Searcher):
 class _Tells(Callback):
     """Gives results to the study."""
 
-    def __init__(self, study: Study, evaluator: TrainEvaluator, asks: _Asks) -> None:
+    def __init__(self, study: Study, evaluator: SteppedEvaluator, asks: _Asks) -> None:
         self._study = study
         self._evaluator = evaluator
         self._asks = asks
@@ -155,15 +160,16 @@ class _Tells(Callback):
     def _finish(self, trial: TuneTrial, found: dict[str, Any], failure: str) -> None:
         number, key = self._asks.trial_of[trial.trial_id]
         if failure:
+            shutil.rmtree(self._asks.folder / key, ignore_errors=True)
             self._study.finish([number], Evaluation.failed(self._evaluator.metrics, 1, failure))
             return
-        stopped_early = found["epochs"] < self._evaluator.recipe.epochs
+        stopped_early = found["epochs"] < self._evaluator.max_epochs
         metrics = self._evaluator.result(
             {k: float(v) for k, v in found.items() if isinstance(v, int | float)}, stopped_early
         )
         artifacts = self._fetch(trial, key)
         self._study.finish([number], Evaluation({k: np.array([v]) for k, v in metrics.items()}, [""], [artifacts]))
-        shutil.rmtree(self._asks._folder / key, ignore_errors=True)
+        shutil.rmtree(self._asks.folder / key, ignore_errors=True)
 
     def _fetch(self, trial: TuneTrial, key: str) -> dict[str, str]:
         """Bring the artifacts of a finished trial into the run's folder, from wherever Tune keeps its checkpoints."""
@@ -174,7 +180,7 @@ class _Tells(Callback):
             return dict(self._evaluator.adopt(files, key) or {})
 
 
-def drive_tune(study: Study, evaluator: TrainEvaluator, driver: Driver, folder: Path) -> None:
+def drive_tune(study: Study, evaluator: SteppedEvaluator, driver: Driver, folder: Path, uid: str) -> None:
     """Extend the study until it is done, each evaluation a Tune trial.
 
     Args:
@@ -182,20 +188,16 @@ def drive_tune(study: Study, evaluator: TrainEvaluator, driver: Driver, folder: 
         evaluator: one that works in steps (it has `start`).
         driver: workers, resources, retries, early stopping, and where checkpoints lie.
         folder: the run's folder.
-
-    Raises:
-        InputError: the evaluator does not work in steps.
+        uid: unique among the runs that share a place for checkpoints.
     """
-    if not hasattr(evaluator, "start"):
-        raise InputError("driver.type: 'tune' needs an evaluator that works in steps, such as train; use ray or serial")
     evaluator.prepare()
     if study.is_done:
         return
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     for name in ("ray.tune", "ray.air", "ray.train"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # failed trials are reported by the study
-    storage = driver.storage or str(folder / "tune")
-    asks = _Asks(study, Path(storage) / study_folder_name(study))
+    storage, name = driver.storage or str(folder / "tune"), uid.replace("#", "-")
+    asks = _Asks(study, Path(storage) / name)
     # A step costs a round trip to the driver; only early stopping needs to hear of every epoch.
     epochs_per_step = 1 if driver.asha else driver.checkpoint_epochs
     trainable = tune.with_resources(
@@ -214,7 +216,7 @@ def drive_tune(study: Study, evaluator: TrainEvaluator, driver: Driver, folder: 
             trial_name_creator=lambda trial: f"trial-{trial.config['number']:06d}",
         ),
         run_config=RunConfig(
-            name=study_folder_name(study),
+            name=name,
             storage_path=storage,
             callbacks=[_Tells(study, evaluator, asks)],
             failure_config=FailureConfig(max_failures=driver.retries),
@@ -236,15 +238,15 @@ def study_folder_name(study: Study) -> str:
     return f"study-{study.id}"
 
 
-def _scheduler(driver: Driver, evaluator: TrainEvaluator) -> FIFOScheduler | ASHAScheduler:
+def _scheduler(driver: Driver, evaluator: SteppedEvaluator) -> FIFOScheduler | ASHAScheduler:
     if driver.asha is None:
         return FIFOScheduler()  # type: ignore[no-untyped-call]
     return ASHAScheduler(
         time_attr="epochs",
         metric="accuracy",
         mode="max",
-        max_t=evaluator.recipe.epochs,
-        grace_period=min(driver.asha.grace_epochs, evaluator.recipe.epochs),
+        max_t=evaluator.max_epochs,
+        grace_period=min(driver.asha.grace_epochs, evaluator.max_epochs),
         reduction_factor=driver.asha.reduction,
     )
 

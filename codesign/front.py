@@ -112,7 +112,21 @@ def _shared_objectives(runs: Sequence[tuple[Run, Parts]]) -> Objectives:
                 f"{_listed(first.objectives.objectives)} in {str(first_run.folder)!r}, "
                 f"{_listed(parts.objectives.objectives)} in {str(run.folder)!r}"
             )
+        _check_comparable(first_run, run, first.objectives)
     return first.objectives
+
+
+def _check_comparable(first: Run, other: Run, objectives: Objectives) -> None:
+    """Refuse to compare figures of different data, or of different devices under one name."""
+    names = sorted({objective.metric.partition("@")[2] for objective in objectives.objectives} - {""})
+    differing = [f"targets.{name}" for name in names if first.job.targets.get(name) != other.job.targets.get(name)]
+    if first.job.data != other.job.data:
+        differing.insert(0, "data")
+    if differing:
+        raise InputError(
+            f"front: the runs differ in {differing[0]}, so their figures do not compare: {str(first.folder)!r} and "
+            f"{str(other.folder)!r}"
+        )
 
 
 def _listed(objectives: Iterable[Objective]) -> str:

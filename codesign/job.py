@@ -63,10 +63,10 @@ class Search(_Part):
     trials: int = Field(100, ge=1, description="candidates to evaluate in full")
     seed: int = Field(0, ge=0, lt=2**32)
     batch: int | None = Field(
-        None, ge=1, description="candidates asked for at a time: 1 for training, 1,000 for cost alone"
+        None, ge=1, description="candidates asked for at a time: 1 for training, 250 for cost alone"
     )
-    in_flight: int = Field(
-        4, ge=1, description="batches under way at once; the ledger depends on it, not on the driver"
+    in_flight: int | None = Field(
+        None, ge=1, description="batches under way at once: 4 for training, 1 for cost alone; the ledger depends on it"
     )
 
     @field_validator("strategy", mode="before")

@@ -11,11 +11,13 @@ All of a run can be moved or copied as one folder.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -25,7 +27,7 @@ import numpy as np
 
 from codesign import __version__
 from codesign.assemble import MEASURED, Parts, assemble, find_feasible
-from codesign.data.dataset import DataShape
+from codesign.data.dataset import Dataset, DataShape
 from codesign.errors import InputError, StoreError
 from codesign.job import Job, dump_job, load_job
 from codesign.pareto import is_nondominated
@@ -48,6 +50,7 @@ class Run:
         store: holds the trials.
         study_id: which study of the store.
         data_shape: of the data, so that a run can be queried where its data is not.
+        uid: unique among runs.
     """
 
     folder: Path
@@ -56,6 +59,23 @@ class Run:
     store: Store
     study_id: int
     data_shape: DataShape
+    uid: str
+
+    def check_data(self, data: Dataset) -> None:
+        """Note which data the run began with; later, refuse other data.
+
+        Raises:
+            InputError: the data has changed since the run began.
+        """
+        path = self.folder / "origin.json"
+        origin = json.loads(path.read_text(encoding="utf-8"))
+        began_with = origin.setdefault("data_fingerprint", data.fingerprint)
+        if began_with != data.fingerprint:
+            raise InputError(
+                f"data: it has changed since the run in {str(self.folder)!r} began; its results would be of two data "
+                "sets. Bring the old data back, or start a new run"
+            )
+        write_text(path, json.dumps(origin, indent=2) + "\n")
 
     def parts(self) -> Parts:
         """The parts of the job, put together again."""
@@ -90,6 +110,11 @@ def plan_run(job: Job, folder: Path, job_folder: Path) -> Parts:
         raise InputError(f"--out: {str(folder)!r} cannot be written: no permission in {str(parent)!r}")
     parts = assemble(job, folder, job_folder)
     find_feasible(parts, job.search.seed)
+    if job.store is not None:
+        try:
+            Store(_store_url(job, folder, job_folder)).close()
+        except StoreError as error:
+            raise InputError(f"store: {error}") from error
     return parts
 
 
@@ -98,11 +123,8 @@ def create_run(parts: Parts, job_folder: Path) -> Run:
     job, folder = parts.job, parts.context.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if job.store is None:  # left behind by a start that was cut before job.yaml was written: no run yet
-            for leftover in folder.glob("codesign.db*"):
-                leftover.unlink()
-        store = Store(_store_url(job, folder))
-        name = job.name if job.store is None else f"{job.name}@{folder.absolute()}#{time.time_ns()}"
+        store = Store(_store_url(job, folder, job_folder))
+        name = f"{job.name}#{time.time_ns()}"  # a shared store, or one that a cut start left behind, may hold others
         study_id = store.add_study(name, dump_job(job))
         origin = {
             "job_folder": str(job_folder.absolute()), "study": name, "codesign": __version__,
@@ -113,7 +135,7 @@ def create_run(parts: Parts, job_folder: Path) -> Run:
         write_text(folder / "job.yaml", dump_job(job))  # last: a folder with a job.yaml is a whole run
     except OSError as error:
         raise InputError(f"--out: {str(folder)!r} cannot be written: {error.strerror}") from error
-    return Run(folder, job, job_folder, store, study_id, parts.context.data_shape)
+    return Run(folder, job, job_folder, store, study_id, parts.context.data_shape, name)
 
 
 def open_run(folder: Path) -> Run:
@@ -128,9 +150,9 @@ def open_run(folder: Path) -> Run:
     try:
         origin = json.loads((folder / "origin.json").read_text(encoding="utf-8"))
         job_folder = Path(origin["job_folder"])
-        store = Store(_store_url(job, folder), create=False)
+        store = Store(_store_url(job, folder, job_folder), create=False)
         shape = DataShape(**origin["data_shape"])
-        return Run(folder, job, job_folder, store, store.study_id(origin["study"]), shape)
+        return Run(folder, job, job_folder, store, store.study_id(origin["study"]), shape, origin["study"])
     except (OSError, ValueError, KeyError, TypeError, StoreError) as error:
         raise InputError(f"the run in {str(folder)!r} cannot be opened: {error}") from error
 
@@ -151,13 +173,17 @@ def extend_run(run: Run, overrides: Iterable[str]) -> Run:
         raise InputError(f"{key}: a run goes on with the job it began with; only search.trials and driver.* may change")
     if job.search.trials < run.job.search.trials:
         raise InputError(f"search.trials: {job.search.trials} is fewer than the {run.job.search.trials} of this run")
+    extended = replace(run, job=job)
+    extended.parts()  # refuses what does not fit together before anything is written
     write_text(run.folder / "job.yaml", dump_job(job))
-    return replace(run, job=job)
+    return extended
 
 
 def study_of(run: Run, parts: Parts) -> Study:
     """The study of a run, as far as it has come. Prepares the evaluator, which loads the data."""
     parts.evaluator.prepare()
+    if hasattr(parts.evaluator, "dataset"):
+        run.check_data(parts.evaluator.dataset)
     return Study(
         parts.space,
         parts.strategy(),
@@ -176,6 +202,8 @@ def study_of(run: Run, parts: Parts) -> Study:
 def drive(run: Run, parts: Parts, study: Study, address: str = "local") -> None:
     """Carry the study out with the job's driver until it is done."""
     driver = run.job.driver
+    if study.is_done:
+        return
     if driver.type == "serial":
         serial: Any = import_module("codesign.drive_serial")
         serial.drive_serial(study, parts.evaluator)
@@ -186,7 +214,7 @@ def drive(run: Run, parts: Parts, study: Study, address: str = "local") -> None:
             ray_part.drive_ray(study, parts.evaluator, driver)
         else:
             tune_part: Any = import_module("codesign.drive_tune_ray")
-            tune_part.drive_tune(study, parts.evaluator, driver, run.folder.absolute())
+            tune_part.drive_tune(study, parts.evaluator, driver, run.folder.absolute(), run.uid)
 
 
 def finish_run(run: Run, parts: Parts, note: Callable[[str], None] = lambda text: None) -> None:
@@ -204,7 +232,9 @@ def finish_run(run: Run, parts: Parts, note: Callable[[str], None] = lambda text
     if hasattr(parts.evaluator, "test"):
         for number, code in zip(members, codes, strict=True):
             weights = run.store.artifacts(run.study_id, number).get("weights")
-            if weights:
+            if weights and not (run.folder / weights).is_file():
+                note(f"the weights of trial {number} are gone: {weights}; its test accuracy is not measured")
+            elif weights:
                 finals[number]["test_accuracy"] = parts.evaluator.test(code, run.folder / weights)
     for screen in parts.screens:
         if hasattr(screen, "intervals"):
@@ -213,6 +243,29 @@ def finish_run(run: Run, parts: Parts, note: Callable[[str], None] = lambda text
                     finals[number][name] = final
     for number, found in finals.items():
         run.store.set_finals(run.study_id, number, found)
+
+
+@contextmanager
+def exclusive(run: Run) -> Iterator[None]:
+    """Hold the run's lock for the length of a block; the kernel frees it when the process ends, however it ends.
+
+    Raises:
+        InputError: another process carries the run out.
+    """
+    with (run.folder / ".lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise InputError(
+                f"{str(run.folder)!r} is carried out by another process (pid {lock.read().strip() or 'unknown'}); "
+                "front, show and report work meanwhile"
+            ) from None
+        lock.seek(0)
+        lock.truncate()
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
 
 
 def write_text(path: Path, text: str) -> None:
@@ -227,8 +280,14 @@ def measured_targets(job: Job) -> list[str]:
     return [name for name, target in job.targets.items() if target.type == MEASURED]
 
 
-def _store_url(job: Job, folder: Path) -> str:
-    return job.store or f"sqlite:///{folder.absolute() / 'codesign.db'}"
+def _store_url(job: Job, folder: Path, job_folder: Path) -> str:
+    """The job's store; a relative SQLite path is relative to the job file, as every path in a job is."""
+    if job.store is None:
+        return f"sqlite:///{folder.absolute() / 'codesign.db'}"
+    relative = job.store.removeprefix("sqlite:///")
+    if relative == job.store or relative.startswith("/") or relative == ":memory:":
+        return job.store
+    return f"sqlite:///{job_folder.absolute() / relative}"
 
 
 def _thinned(members: list[int]) -> list[int]:

@@ -23,6 +23,7 @@ class Screened:
         metrics: by name, shape (n,); NaN where an earlier screen had already ruled the candidate out.
         violations: shape (n,); 0 within the budgets, inf if a screen failed.
         errors: why a screen failed, "" where none did.
+        n_measured: how many candidates went beyond the first screen.
     """
 
     codes: IntArray
@@ -30,6 +31,7 @@ class Screened:
     metrics: dict[str, FloatArray]
     violations: FloatArray
     errors: list[str]
+    n_measured: int = 0
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -67,11 +69,13 @@ def screen(
     metrics: dict[str, FloatArray] = {}
     violations = np.zeros(len(codes))
     errors = [""] * len(codes)
+    n_measured = 0
     if not screens:
         return Screened(codes[:enough], keys[:enough], metrics, violations[:enough], errors[:enough])
     for position, evaluator in enumerate(screens):
         rows = np.flatnonzero(violations == 0)
         found = {name: np.full(len(violations), np.nan) for name in evaluator.metrics}
+        n_measured += len(rows) if position == 1 else 0
         if len(rows):
             evaluation = guarded(evaluator, codes[rows])
             for name in evaluator.metrics:
@@ -87,7 +91,7 @@ def screen(
             end = int(within[enough - 1]) + 1 if len(within) >= enough else len(violations)
             metrics = {name: values[:end] for name, values in metrics.items()}
             codes, keys, violations, errors = codes[:end], keys[:end], violations[:end], errors[:end]
-    return Screened(codes, keys, metrics, violations, errors)
+    return Screened(codes, keys, metrics, violations, errors, n_measured)
 
 
 def _lacks(known: dict[str, FloatArray], names: Sequence[str]) -> list[str]:

@@ -28,15 +28,22 @@ def pick(run: Run, parts: Parts, best: str | None, where: Condition | None) -> i
     """
     first = parts.objectives.objectives[0]
     metric = best or first.metric
-    if metric not in parts.metrics:
-        raise InputError.about("--best", metric, parts.metrics)
+    finals = run.store.finals(run.study_id)
+    known = [*parts.metrics, *({name for found in finals.values() for name in found} - set(parts.metrics))]
+    if metric not in known:
+        raise InputError.about("--best", metric, known)
     members = front_table(run, parts, where=where, upto=None).numbers
     if not members:
         condition = f" that meets {where.text!r}" if where else ""
         raise InputError(f"{str(run.folder)!r} has no feasible trial{condition} to export")
     maximize = any(objective.metric == metric and objective.maximize for objective in parts.objectives.objectives)
-    maximize = maximize or metric == "accuracy"
-    values = run.store.columns(run.study_id, [metric])[metric]
+    maximize = maximize or metric in ("accuracy", "test_accuracy")
+    if metric in parts.metrics:
+        column = run.store.columns(run.study_id, [metric])[metric]
+        values = {number: float(column[number]) for number in members}
+    else:
+        values = {number: finals[number][metric].value for number in members if metric in finals.get(number, {})}
+        members = list(values)
     return max(members, key=lambda number: values[number] if maximize else -values[number])
 
 

@@ -306,17 +306,11 @@ class Store:
         _insert_many(connection, _artifacts, artifacts)
 
     def _keep(self, connection: sa.Connection, fingerprint: str, outcomes: Mapping[str, Outcome]) -> None:
-        held = set(
-            connection.execute(
-                sa.select(_outcomes.c.key).where(
-                    (_outcomes.c.fingerprint == fingerprint) & _outcomes.c.key.in_(list(outcomes))
-                )
-            ).scalars()
-        )
+        where = (_outcomes.c.fingerprint == fingerprint) & _outcomes.c.key.in_(list(outcomes))
+        connection.execute(_outcomes.delete().where(where))  # found anew because the files of the old one are gone
         rows = [
             (fingerprint, key, json.dumps(dict(outcome.metrics)), json.dumps(dict(outcome.artifacts)))
             for key, outcome in outcomes.items()
-            if key not in held
         ]
         _insert_many(connection, _outcomes, rows)
 

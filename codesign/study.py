@@ -31,6 +31,8 @@ MAX_STALE_ASKS = 200
 """Asks in a row that bring nothing new, after which the space counts as exhausted."""
 MAX_OVER_BUDGET = 20_000
 """New candidates in a row that are over a budget, after which the search counts as exhausted."""
+MAX_MEASURED_OVER_BUDGET = 100
+"""New candidates in a row that were measured (converted and timed) just to be found over a budget."""
 MAX_BLOCK = 256
 """Candidates proposed and screened together while budgets reject most of them."""
 
@@ -97,7 +99,7 @@ class Study:
         self._evaluator = evaluator
         self._screens = tuple(screens)
         self._folder = folder.absolute()
-        self._batch = batch
+        self.batch = batch
         self._in_flight = in_flight
         self._rounds: dict[int, _Round] = {}
         self._round_of: dict[int, int] = {}
@@ -144,7 +146,7 @@ class Study:
             if self.is_asked_out or not self._tell_rounds_due():
                 return None
             self._ask_round()
-        taken = self._to_hand_out[: limit or self._batch]
+        taken = self._to_hand_out[: limit or self.batch]
         del self._to_hand_out[: len(taken)]
         codes = np.stack([self._codes[number] for number in taken])
         return Batch(tuple(taken), codes, tuple(self._eval_key[number] for number in taken))
@@ -189,7 +191,7 @@ class Study:
 
     def _ask_round(self) -> None:
         """Propose one round and save it with everything that led to it."""
-        wanted = min(self._batch, self.trials - self._n_asked)
+        wanted = min(self.batch, self.trials - self._n_asked)
         found = self._propose(wanted)
         codes = found.codes
         within = np.flatnonzero(found.violations == 0)
@@ -231,9 +233,14 @@ class Study:
     def _propose(self, wanted: int) -> Screened:
         """New candidates until `wanted` are within the cheap budgets, those that are not included."""
         parts: list[Screened] = []
-        n_within = stale = rejected = 0
+        n_within = stale = rejected = measured = 0
         block_size = wanted
-        while n_within < wanted and stale < MAX_STALE_ASKS and rejected < MAX_OVER_BUDGET:
+        while (
+            n_within < wanted
+            and stale < MAX_STALE_ASKS
+            and rejected < MAX_OVER_BUDGET
+            and measured < MAX_MEASURED_OVER_BUDGET
+        ):
             codes, keys = self._fresh(self._strategy.ask(block_size))
             if len(codes) == 0:
                 stale += 1
@@ -249,6 +256,7 @@ class Study:
             n_within += n_new
             stale = 0
             rejected = 0 if n_new else rejected + len(part)
+            measured = 0 if n_new else measured + part.n_measured
             missing = max(1, wanted - n_within)
             block_size = missing if n_new == len(over) else min(max(2 * block_size, missing), max(MAX_BLOCK, missing))
             parts.append(part)

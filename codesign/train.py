@@ -19,7 +19,7 @@ from codesign.intervals import wilson_interval
 from codesign.recipe import Recipe
 from codesign.store import Final
 from codesign.study import candidate_keys
-from codesign.trial import Evaluation
+from codesign.trial import Evaluation, Evaluator
 from search_spaces.ops import IntArray
 
 
@@ -53,6 +53,26 @@ class Session(Protocol):
         ...
 
 
+class SteppedEvaluator(Evaluator, Protocol):
+    """An evaluator that works in steps: the `tune` driver can checkpoint, stop and move its evaluations.
+
+    Its sessions' metrics hold `epochs`, the steps made so far.
+    """
+
+    @property
+    def max_epochs(self) -> int:
+        """Steps of a whole evaluation."""
+        ...
+
+    def start(self, code: IntArray, key: str) -> Session:
+        """A session for one candidate, shape (d,)."""
+        ...
+
+    def result(self, found: Mapping[str, float], stopped_early: bool = False) -> dict[str, float]:
+        """Metrics of a finished evaluation, from those of its last step."""
+        ...
+
+
 class TrainEvaluator:
     """Trains networks by a recipe and gives their validation accuracy.
 
@@ -73,6 +93,16 @@ class TrainEvaluator:
         self._context = context
         self._dataset: Dataset | None = None
         self.checkpoint_epochs = context.checkpoint_epochs
+
+    @property
+    def max_epochs(self) -> int:
+        """Epochs of a whole training."""
+        return self.recipe.epochs
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder, which artifact paths are relative to."""
+        return self._context.folder
 
     @property
     def dataset(self) -> Dataset:
@@ -149,9 +179,9 @@ class TrainEvaluator:
         adopted = {}
         for kind, path in artifacts.items():
             source, target = Path(path), self._context.folder / relative / Path(path).name
-            if not source.is_file():
+            if not source.is_file() and not target.is_file():  # a run that was moved still has its own files
                 return None
-            if source.absolute() != target.absolute():
+            if source.is_file() and source.absolute() != target.absolute():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 partial = target.with_name(f".{target.name}.partial")
                 shutil.copyfile(source, partial)

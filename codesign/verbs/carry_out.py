@@ -7,11 +7,16 @@ import time
 import click
 
 from codesign.assemble import Parts
-from codesign.run import Run, drive, finish_run, study_of
+from codesign.run import Run, drive, exclusive, finish_run, study_of
 
 
 def carry_out(run: Run, parts: Parts, address: str) -> None:
-    """Drive a run to its end and show what it found."""
+    """Drive a run to its end and show what it found. No second process may do so at the same time."""
+    with exclusive(run):
+        _carry_out(run, parts, address)
+
+
+def _carry_out(run: Run, parts: Parts, address: str) -> None:
     from rich.console import Console
 
     from codesign.front import front_table, print_front
@@ -29,6 +34,13 @@ def carry_out(run: Run, parts: Parts, address: str) -> None:
         soft_wrap=True,
     )
     study = study_of(run, parts)
+    idle = job.driver.workers - parts.in_flight * parts.batch
+    if job.driver.type != "serial" and idle > 0:
+        console.print(
+            f"note: search.in_flight {parts.in_flight} x batch {parts.batch} keeps {idle} of {job.driver.workers} "
+            f"workers idle; search.in_flight={job.driver.workers} would use them all",
+            soft_wrap=True,
+        )
     if study.n_finished:
         console.print(f"resuming: {study.n_finished:,} of {job.search.trials:,} trials are done")
     try:

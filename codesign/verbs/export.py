@@ -33,6 +33,7 @@ def command(folder: Path, best: str | None, trial: int | None, where: str | None
     from codesign.train_session_torch import trained_network
 
     data: Dataset = parts.context.load_data()
+    run.check_data(data)
     network_code = parts.context.network_codes(code[None])[0]
     network = trained_network(lambda: parts.context.network_space.build(network_code), weights, data)
     manifest = export_model(network, data, out, facts)

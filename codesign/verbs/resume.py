@@ -20,8 +20,10 @@ def command(folder: Path, overrides: tuple[str, ...], address: str) -> None:
 
     KEY=VALUE may raise search.trials or change driver.* alone: anything else would make it another run.
     """
+    from codesign.address import require_ray
     from codesign.run import extend_run, open_run
 
+    require_ray(address)
     run = open_run(folder)
     if overrides:
         run = extend_run(run, overrides)

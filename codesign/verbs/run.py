@@ -20,10 +20,12 @@ from codesign.verbs.carry_out import carry_out
 @click.option("--check", is_flag=True, help="Check the job and stop.")
 def command(job: Path, overrides: tuple[str, ...], out: Path | None, address: str, check: bool) -> None:
     """Carry out a job file. KEY=VALUE replaces a value in it, for example search.trials=200."""
+    from codesign.address import require_ray
     from codesign.job import load_job
     from codesign.run import create_run, plan_run
     from codesign.units import size_text
 
+    require_ray(address)
     loaded = load_job(job, overrides)
     folder = out or Path("runs") / f"{loaded.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     parts = plan_run(loaded, folder, job.absolute().parent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import click
@@ -40,7 +41,8 @@ def command(folder: Path, number: int, ops: bool, as_json: bool) -> None:
         rows = [{**row, "macs": macs, "params": params} for row, macs, params in counts]
         record["ops"] = rows
     if as_json:
-        click.echo(json.dumps(record, indent=2))
+        finite = record["violation"] if math.isfinite(trial.violation) else None  # JSON has no NaN and no infinity
+        click.echo(json.dumps(record | {"violation": finite}, indent=2, allow_nan=False))
         return
     _print(record, rows)
 

@@ -77,7 +77,7 @@ class MadeUpRun:
         store = Store("sqlite://" if folder is None else f"sqlite:///{folder / 'codesign.db'}")
         folder = folder or Path("nowhere")
         study_id = store.add_study(self.name, dump_job(parts.job))
-        run = Run(folder, parts.job, folder, store, study_id, DataShape(1, 8, 8, 10))
+        run = Run(folder, parts.job, folder, store, study_id, DataShape(1, 8, 8, 10), self.name)
         self._record(run, n, columns, violations)
         for number, finals in self.finals.items():
             store.set_finals(run.study_id, number, finals)

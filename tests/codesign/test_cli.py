@@ -83,6 +83,15 @@ WRONG: dict[str, tuple[dict[str, object], str]] = {
     "objective that is no metric": ({"objectives": {"minimize": "latency_ms@edg"}}, "did you mean 'latency_ms@edge'"),
     "no objective": ({"objectives": {}}, "name at least one metric"),
     "missing data file": ({"data": {"type": "npz", "path": "none.npz"}}, "none.npz"),
+    "accuracy above 1": ({"budgets": ["accuracy >= 1.5"]}, "accuracy lies in 0..1"),
+    "negative latency": ({"budgets": ["latency_ms@edge <= -1"]}, "lies in 0..inf"),
+    "tune without training": (
+        {"driver": {"type": "tune"}, "evaluate": "cost", "objectives": {"minimize": "params"}},
+        "needs an evaluator that works in steps",
+    ),
+    "early stopping without tune": ({"driver": {"type": "ray", "asha": {}}}, "needs driver.type tune"),
+    "store that is no database": ({"store": "nonsense"}, "store: .* cannot be opened"),
+    "store that needs a driver": ({"store": "postgresql+psycopg://127.0.0.1:1/x"}, "store: .* cannot be opened"),
     "bad recipe": ({"evaluate": {"type": "train", "epochs": 0}}, "epochs"),
     "bad strategy option": ({"search": {"strategy": {"type": "evolution", "population_size": 0}}}, "population_size"),
 }
@@ -108,6 +117,43 @@ def test_a_truncated_parquet_file(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert status == 2
     assert "images.parquet" in err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "message"), [("127.0.0.1:9", "nothing answers"), ("somewhere", "use local, auto, host:port")]
+)
+def test_an_address_that_does_not_answer(
+    address: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = job_file(tmp_path, driver={"type": "ray"})
+    status, _, err = run(capsys, "run", str(job), "--out", str(tmp_path / "out"), "--address", address)
+    assert status == 2
+    assert message in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_database_in_the_way_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The run's own store joins what is there; a file that is no database stops the run and stays."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "codesign.db").write_text("precious, and long enough not to be taken for an empty database file at all")
+    status, _, err = run(capsys, "run", str(job_file(tmp_path)), "--out", str(out))
+    assert status != 0
+    assert "not a database" in err
+    assert (out / "codesign.db").read_text().startswith("precious")
+    assert not (out / "job.yaml").exists()
+
+
+def test_two_processes_do_not_carry_out_one_run(tmp_path: Path) -> None:
+    from codesign.errors import InputError
+    from codesign.job import parse_job
+    from codesign.run import create_run, exclusive, plan_run
+
+    found = create_run(plan_run(parse_job(JOB), tmp_path / "out", tmp_path), tmp_path)
+    with exclusive(found), pytest.raises(InputError, match="carried out by another process"), exclusive(found):
+        pass
+    with exclusive(found):  # it is free again
+        pass
 
 
 def test_a_folder_that_holds_a_run_is_not_run_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

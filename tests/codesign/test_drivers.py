@@ -108,7 +108,7 @@ class StepwiseQuality(Quality):
 
     kill_when_first: int = -1
     kill_once: Path | None = None
-    recipe: Any = None
+    max_epochs: int = 3
     metrics: tuple[str, ...] = ("accuracy", "epochs")
     Options: ClassVar[type | None] = None
     evaluated: list[tuple[int, ...]] = field(default_factory=list)
@@ -156,11 +156,6 @@ class StepwiseSession:
         return {}
 
 
-@dataclass(frozen=True)
-class Epochs:
-    epochs: int = 3
-
-
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.parametrize("heals", [True, False])
@@ -169,13 +164,11 @@ def test_a_lost_worker_is_retried_and_fails_its_trial_alone_if_it_stays_lost(hea
     from codesign.drive_tune_ray import drive_tune
     from codesign.job import Driver
 
-    quality = StepwiseQuality(
-        kill_when_first=1, kill_once=tmp_path / "killed" if heals else None, crash_when_first=2, recipe=Epochs()
-    )
+    quality = StepwiseQuality(kill_when_first=1, kill_once=tmp_path / "killed" if heals else None, crash_when_first=2)
     driver = Driver.model_validate({"type": "tune", "workers": 2, "retries": 1, "checkpoint_epochs": 1})
     study = make_study(tmp_path / "a.db", quality, strategy=Random, space=Grid(6, 4), trials=16, in_flight=4)
     with ray_cluster("local", driver):
-        drive_tune(study, quality, driver, tmp_path)  # type: ignore[arg-type]
+        drive_tune(study, quality, driver, tmp_path, "uid")
     trials = [trial for trial in study.store.trials(study.id) if trial.violation == 0 or trial.error]
     assert len(trials) == 16
     for trial in trials:
@@ -287,4 +280,4 @@ def test_the_stored_job_is_the_resolved_one(tmp_path: Path) -> None:
     job = parse_job(JOB)
     create_run(plan_run(job, folder, tmp_path), tmp_path)
     assert load_job(folder / "job.yaml") == job
-    assert yaml.safe_load((folder / "job.yaml").read_text())["search"]["in_flight"] == 4
+    assert yaml.safe_load((folder / "job.yaml").read_text())["driver"]["retries"] == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -117,8 +118,6 @@ def test_report_and_list(folder: Path, capsys: pytest.CaptureFixture[str], tmp_p
 def test_resume_of_a_finished_run_does_nothing_and_more_trials_extend_it(
     folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    import shutil
-
     copy = tmp_path / "copy"  # a run is one folder: it may be copied
     shutil.copytree(folder / "out", copy)
     before = json.loads(run(capsys, "list", "runs", str(copy), "--json")[1])
@@ -136,8 +135,6 @@ def test_resume_of_a_finished_run_does_nothing_and_more_trials_extend_it(
 def test_a_run_is_queried_where_its_data_is_not(
     folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    import shutil
-
     shutil.copytree(folder / "out", tmp_path / "out")
     origin = json.loads((tmp_path / "out" / "origin.json").read_text())
     (tmp_path / "out" / "origin.json").write_text(json.dumps({**origin, "job_folder": str(tmp_path)}))
@@ -147,6 +144,18 @@ def test_a_run_is_queried_where_its_data_is_not(
     assert status == 2
     assert "stripes.npz" in err
     assert not (tmp_path / "m.onnx").exists()
+
+
+def test_a_run_does_not_mix_two_data_sets(folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    shutil.copytree(folder / "out", tmp_path / "out")
+    with np.load(folder / "stripes.npz") as arrays:
+        np.savez(tmp_path / "stripes.npz", images=arrays["images"], labels=1 - arrays["labels"])
+    origin = json.loads((tmp_path / "out" / "origin.json").read_text())
+    (tmp_path / "out" / "origin.json").write_text(json.dumps({**origin, "job_folder": str(tmp_path)}))
+    for arguments in (("resume", str(tmp_path / "out"), "search.trials=9"), ("export", str(tmp_path / "out"))):
+        status, _, err = run(capsys, *arguments)
+        assert status == 2
+        assert "has changed since the run" in err
 
 
 def test_wrong_trials_are_not_exported(folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -81,8 +81,8 @@ def test_a_transaction_is_all_or_nothing(store: Store) -> None:
 
 def test_outcomes_and_finals(store: Store) -> None:
     study = store.add_study("a", "job")
-    store.record(study, outcomes=("f", {"k": Outcome({"accuracy": 0.9}, {"weights": "/w"})}))
-    store.record(study, outcomes=("f", {"k": Outcome({"accuracy": 0.1}, {})}))  # the first one stays
+    store.record(study, outcomes=("f", {"k": Outcome({"accuracy": 0.9}, {"weights": "/gone"})}))
+    store.record(study, outcomes=("f", {"k": Outcome({"accuracy": 0.9}, {"weights": "/w"})}))  # the newest is kept
     assert store.outcomes("f", ["k", "l"]) == {"k": Outcome({"accuracy": 0.9}, {"weights": "/w"})}
     assert store.outcomes("g", ["k"]) == {}
     store.set_finals(study, 4, {"test_accuracy": Final(0.9, 0.8, 0.95), "latency_ms@cpu": Final(1.0)})
