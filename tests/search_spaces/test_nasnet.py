@@ -290,3 +290,12 @@ def test_named_refuses_an_unknown_name() -> None:
 def test_every_operation_may_be_chosen() -> None:
     codes = CIFAR.sample(200, np.random.default_rng(0))
     assert {str(b["left_op"]) for code in codes for b in CIFAR.decode(code)["normal"]["blocks"]} == set(OPERATIONS)  # type: ignore[index]
+
+
+def test_the_quick_way_to_decode_gives_what_the_genotype_says() -> None:
+    space = NasNet(image_shape=(3, 32, 32), classes=10, blocks=4, cells=(1, 2), channels=(4, 8))
+    for code in space.sample(300, np.random.default_rng(0)):
+        decoded = space.decode(code)
+        assert decoded == space.genotype(code).to_dict()
+        decoded["normal"]["blocks"][0]["left"] = 99  # type: ignore[index]
+        assert space.decode(code) == space.genotype(code).to_dict(), "a caller's change reached the cache"
