@@ -6,7 +6,6 @@ import copy
 import hashlib
 import os
 import secrets
-import tempfile
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import nn
 from codesign.convert_torch_onnx import to_onnx
 from codesign.data.dataset import Dataset
 from codesign.errors import InputError, VerificationError
+from codesign.export_place import check_writable, places
 from codesign.manifest import (
     FORMAT,
     PREPROCESSING,
@@ -38,7 +38,6 @@ from codesign.session_onnx import RUNTIME_VERSION, Session
 from codesign.verify_onnx import (
     BATCHES,
     classify,
-    manifest_path_of,
     open_levels,
     port_specs,
     run_images,
@@ -86,8 +85,8 @@ def export_model(
         TrialError: the network cannot be expressed in ONNX.
         VerificationError: onnxruntime and torch disagree; nothing is written.
     """
-    model_path, manifest_path = _places(Path(out))
-    _check_writable(model_path, manifest_path)
+    model_path, manifest_path = places(Path(out))
+    check_writable(model_path, manifest_path)
     genotype, metrics = (_mapping(plain(facts.get(name, {}), name), name) for name in ("genotype", "metrics"))
     rest = {n: plain(value, f"facts.{n}") for n, value in facts.items() if n not in ("genotype", "metrics")}
     reference = copy.deepcopy(network).cpu().eval()
@@ -115,28 +114,6 @@ def export_model(
     _write(model_path, model)
     _write(manifest_path, manifest.to_bytes())
     return manifest
-
-
-def _places(out: Path) -> tuple[Path, Path]:
-    if out.suffix == ".onnx":
-        return out, manifest_path_of(out)
-    return out / "model.onnx", out / "manifest.json"
-
-
-def _check_writable(*paths: Path) -> None:
-    """Try it: permission bits do not tell of read-only file systems, nor of a full quota."""
-    folder = paths[0].parent
-    for path in paths:
-        if path.is_dir():
-            raise InputError(f"{path}: a folder is in the way; give another place to write to")
-    existing = folder
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    try:
-        with tempfile.TemporaryFile(dir=existing):
-            pass
-    except OSError as error:
-        raise InputError(f"{folder}: this folder cannot be written to: {error.strerror}") from error
 
 
 def _parity_rows(reference: nn.Module, sessions: Mapping[str, Session], data: Dataset) -> list[ParityRow]:

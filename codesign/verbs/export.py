@@ -18,12 +18,14 @@ import click
 def command(folder: Path, best: str | None, trial: int | None, where: str | None, out: Path) -> None:
     """Write one member of the front as ONNX with a manifest, once onnxruntime is proven to agree with torch."""
     from codesign.errors import InputError
+    from codesign.export_place import check_writable, places
     from codesign.expressions import parse_condition
     from codesign.run import open_run
     from codesign.select import export_facts, pick
 
     if trial is not None and (best or where):
         raise InputError("--trial names one trial; it does not go with --best or --where")
+    check_writable(*places(out))
     run = open_run(folder)
     parts = run.parts()
     number = pick(run, parts, best, parse_condition(where) if where else None) if trial is None else trial
