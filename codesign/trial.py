@@ -64,7 +64,8 @@ class Evaluator(Protocol):
     """Gives metrics to candidates.
 
     `fingerprint` names everything but the candidate that decides the outcome (data, recipe, seed, fidelity): an equal
-    key under an equal fingerprint is never evaluated twice. An empty one means that nothing is kept.
+    key under an equal fingerprint is never evaluated twice. An empty one means that nothing is kept. Subclass
+    this to get that as the default: then only `metrics` and `evaluate` must be given.
     """
 
     @property
@@ -75,15 +76,15 @@ class Evaluator(Protocol):
     @property
     def fingerprint(self) -> str:
         """What decides the outcome besides the candidate; "" if outcomes are not to be kept."""
-        ...
+        return ""
 
     def keys(self, codes: IntArray) -> list[str]:
-        """What of each candidate decides the outcome, as text."""
-        ...
+        """What of each candidate decides the outcome, as text; not asked for without a fingerprint."""
+        return [""] * len(codes)
 
     def prepare(self) -> None:
         """Work done once before the first evaluation; resumable."""
-        ...
+        return
 
     def evaluate(self, codes: IntArray) -> Evaluation:
         """Metrics of a batch of candidates, shape (n, d)."""
@@ -95,4 +96,4 @@ class Evaluator(Protocol):
         Returns:
             Their paths relative to the run's folder; None if they are gone, so that the evaluation must be made anew.
         """
-        ...
+        return None
