@@ -18,6 +18,7 @@ from codesign.cost import CostEvaluator
 from codesign.cost import Target as CostTarget
 from codesign.cost_only import CostOnly, Simulated
 from codesign.data.dataset import Dataset, DataShape
+from codesign.design_space import DesignEvaluator, DesignSpace
 from codesign.errors import BudgetError, InputError
 from codesign.expressions import parse_budget
 from codesign.job import Job, Target
@@ -48,7 +49,7 @@ class Parts:
     objectives: Objectives
     evaluator: Evaluator
     screens: tuple[Evaluator, ...]
-    cost: CostEvaluator
+    cost: CostEvaluator | DesignEvaluator
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -99,19 +100,24 @@ def assemble(job: Job, folder: Path, job_folder: Path, shape: DataShape | None =
     if str(job_folder) not in sys.path:
         sys.path.append(str(job_folder))  # `module:Name` plug-ins live beside the job file
     _check_types(job)
-    reader: Reader = _reader(job, job_folder)
     space_type, space_options = check_options("spaces", job.space.options(), "space")
+    if space_type is DesignSpace:
+        return _assemble_designs(job, folder, make(DesignSpace, "space", **space_options, job_folder=job_folder))
+    reader: Reader = _reader(job, job_folder)
     shape = shape or reader.describe()
     image_shape = shape.image_shape
     network_space: NetworkSpace = make(
-        space_type, "space", **_known(space_type, image_shape=image_shape, classes=shape.n_classes), **space_options
+        space_type,
+        "space",
+        **_known(space_type, image_shape=image_shape, classes=shape.n_classes, job_folder=job_folder),
+        **space_options,
     )
     simulated, searched = _simulator_targets(job, job_folder)
     space: SearchSpace = make(JointSpace, "targets", network_space, searched) if searched else network_space
     context = Context(
         space=space,
-        network_space=network_space,
-        data_shape=shape,
+        networks=network_space,
+        shape=shape,
         space_identity=json.dumps(
             [resolve("spaces", job.space.type), space_options, image_shape, shape.n_classes],
             sort_keys=True,
@@ -133,10 +139,40 @@ def assemble(job: Job, folder: Path, job_folder: Path, shape: DataShape | None =
         screens = ()
     else:
         evaluator = make(plugin, "evaluate", make(options_class(plugin), "evaluate", **options), context)
+    return _parts(job, context, evaluator, screens, cost)
+
+
+def _assemble_designs(job: Job, folder: Path, space: DesignSpace) -> Parts:
+    """The parts of a search of designs alone, without networks and data."""
+    if lookup("evaluators", job.evaluate.type, "evaluate.type") is not CostOnly:
+        raise InputError(f"evaluate.type: designs are not trained; use cost, not {job.evaluate.type!r}")
+    if job.targets:
+        raise InputError("targets: a space of designs is its own target; leave targets out, or search networks")
+    context = Context(
+        space=space,
+        networks=None,
+        shape=None,
+        space_identity=json.dumps(job.space.options(), sort_keys=True, default=str),
+        reader=None,
+        seed=job.search.seed,
+        folder=folder,
+        checkpoint_epochs=job.driver.checkpoint_epochs,
+    )
+    designs = DesignEvaluator(space)
+    return _parts(job, context, CostOnly((designs,)), (), designs)
+
+
+def _parts(
+    job: Job,
+    context: Context,
+    evaluator: Evaluator,
+    screens: tuple[Evaluator, ...],
+    cost: CostEvaluator | DesignEvaluator,
+) -> Parts:
     _check_driver(job, evaluator)
     known = [name for part in (*screens, evaluator) for name in part.metrics]
     objectives = _objectives(job, known)
-    parts = Parts(job, context, space, objectives, evaluator, screens, cost)
+    parts = Parts(job, context, context.space, objectives, evaluator, screens, cost)
     parts.strategy()  # its options are checked before anything is written
     return parts
 
@@ -147,9 +183,8 @@ def find_feasible(parts: Parts, seed: int, n: int = 1024, generations: int = 12)
     Raises:
         BudgetError: none was found; the message says how near the search came for each budget.
     """
-    cheap = next((part for part in parts.screens if isinstance(part, Simulated)), None)
-    if cheap is None and isinstance(parts.evaluator, CostOnly):
-        cheap = next(part for part in parts.evaluator.screens if isinstance(part, Simulated))
+    screens = parts.evaluator.screens if isinstance(parts.evaluator, CostOnly) else parts.screens
+    cheap = next((part for part in screens if isinstance(part, Simulated | DesignEvaluator)), None)
     budgets = [budget for budget in parts.objectives.budgets if cheap is not None and budget.metric in cheap.metrics]
     if cheap is None or not budgets:
         return
@@ -163,8 +198,10 @@ def find_feasible(parts: Parts, seed: int, n: int = 1024, generations: int = 12)
         violations = parts.objectives.violations({budget.metric: metrics[budget.metric] for budget in budgets})
         if (violations == 0).any():
             return
+        violations = np.nan_to_num(violations, nan=np.inf)  # a design that cannot work
         for budget in budgets:
-            best = metrics[budget.metric].min() if budget.upper else metrics[budget.metric].max()
+            known = metrics[budget.metric][np.isfinite(metrics[budget.metric])]
+            best = known.min(initial=np.inf) if budget.upper else known.max(initial=-np.inf)
             held = closest.get(budget.text, best)
             closest[budget.text] = min(best, held) if budget.upper else max(best, held)
         parents = codes[np.argsort(violations, kind="stable")[: n // 8]]

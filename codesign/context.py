@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from codesign.data.dataset import Dataset, DataShape
+from codesign.errors import InputError
 from codesign.joint import JointSpace
 from search_spaces.ops import IntArray
 from search_spaces.space import NetworkSpace, SearchSpace
@@ -30,26 +31,42 @@ class Context:
 
     Attributes:
         space: what is searched: networks, or networks with accelerators.
-        network_space: its networks.
-        data_shape: of the data: channels, height, width, number of classes.
+        networks: its networks; None where designs alone are searched.
+        shape: of the data: channels, height, width, number of classes; None where there is none.
         space_identity: text that is equal for equal network spaces (type, version, options).
-        reader: the data.
+        reader: the data; None where designs alone are searched.
         seed: the job's seed.
         folder: the run's folder.
         checkpoint_epochs: epochs between checkpoints.
     """
 
     space: SearchSpace
-    network_space: NetworkSpace
-    data_shape: DataShape
+    networks: NetworkSpace | None
+    shape: DataShape | None
     space_identity: str
-    reader: Reader
+    reader: Reader | None
     seed: int
     folder: Path
     checkpoint_epochs: int
 
+    @property
+    def network_space(self) -> NetworkSpace:
+        """The space's networks. Raises InputError if it has none."""
+        if self.networks is None:
+            raise InputError("this run searches designs, not networks: there is no network to list, train or export")
+        return self.networks
+
+    @property
+    def data_shape(self) -> DataShape:
+        """Of the data. Raises InputError if there is none."""
+        if self.shape is None:
+            raise InputError("this run searches designs: it has no data")
+        return self.shape
+
     def load_data(self) -> Dataset:
         """The data of the job."""
+        if self.reader is None:
+            raise InputError("this run searches designs: it has no data")
         return self.reader.load()
 
     def network_codes(self, codes: IntArray) -> IntArray:

@@ -25,9 +25,12 @@ class CostOnly(Evaluator):
     def evaluate(self, codes: IntArray) -> Evaluation:
         """All cost metrics of a batch."""
         metrics: dict[str, FloatArray] = {}
+        errors = [""] * len(codes)
         for screen in self.screens:
-            metrics |= screen.evaluate(codes).metrics
-        return Evaluation(metrics, [""] * len(codes))
+            found = screen.evaluate(codes)
+            metrics |= found.metrics
+            errors = [old or new for old, new in zip(errors, found.errors, strict=True)]
+        return Evaluation(metrics, errors)
 
 
 class Simulated(Evaluator):

@@ -24,6 +24,7 @@ LOOP_NESTS = (OpKind.CONV, OpKind.LINEAR, OpKind.MATMUL)
 _WORKLOAD_COLUMNS = {  # column of the workload: column of the op table
     "out_channels": "out_channels", "in_channels": "in_channels", "out_y": "out_height", "out_x": "out_width",
     "filter_y": "kernel_height", "filter_x": "kernel_width", "stride": "stride", "groups": "groups",
+    "in_y": "in_height", "in_x": "in_width",
 }  # fmt: skip
 
 _LARGEST_RADIX = 2**62
@@ -68,8 +69,9 @@ def lower(table: OpTable, bits: int = 8, batch: int = 1) -> Lowered:
     rows = np.flatnonzero(is_nest[table.kind])
     columns = {name: getattr(table, source)[rows] for name, source in _WORKLOAD_COLUMNS.items()}
     network, layer, count, first = _incidence(list(columns.values()), table.candidate[rows], table.repeat[rows])
+    constants = (("batch", batch), ("bits", bits), ("dilation", 1))  # an op table has no dilation
     distinct = {name: column[first] for name, column in columns.items()}
-    constant = {name: np.full(len(first), value, dtype=np.int64) for name, value in (("batch", batch), ("bits", bits))}
+    constant = {name: np.full(len(first), value, dtype=np.int64) for name, value in constants}
     return Lowered(
         workload=Workload(**distinct, **constant),
         network=network,

@@ -17,8 +17,8 @@ from pydantic.fields import FieldInfo
 from codesign.errors import InputError
 from codesign.registry import Kind, lookup, resolve
 
-CONTEXT_FIELDS = frozenset({"image_shape", "classes"})
-"""Fields of a space that follow from the data: filled in by codesign, not by the job."""
+CONTEXT_FIELDS = frozenset({"image_shape", "classes", "job_folder"})
+"""Fields of a space that follow from the data or the job file's place: filled in by codesign, not by the job."""
 
 
 def options_class(plugin: type) -> type:

@@ -1,4 +1,4 @@
-"""Finds spaces, simulators, strategies, evaluators and data readers by name.
+"""Finds spaces, simulators, design models, strategies, evaluators and data readers by name.
 
 Every one of them, codesign's own included, is an entry point in a group `codesign.<kind>`; a lookup imports that one
 class and nothing else. An id may carry a version (`systolic-v1`); the bare name means the newest. A user's own class is
@@ -15,7 +15,7 @@ from typing import Literal
 
 from codesign.errors import InputError
 
-Kind = Literal["spaces", "simulators", "strategies", "evaluators", "data"]
+Kind = Literal["spaces", "simulators", "strategies", "evaluators", "data", "models"]
 
 _VERSION = re.compile(r"^(?P<name>.+)-v(?P<version>\d+)$")
 

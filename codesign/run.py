@@ -49,7 +49,7 @@ class Run:
         job_folder: where its job file lay: relative paths of the job are found there.
         store: holds the trials.
         study_id: which study of the store.
-        data_shape: of the data, so that a run can be queried where its data is not.
+        data_shape: of the data, so that a run can be queried where its data is not; None for a search of designs.
         uid: unique among runs.
     """
 
@@ -58,7 +58,7 @@ class Run:
     job_folder: Path
     store: Store
     study_id: int
-    data_shape: DataShape
+    data_shape: DataShape | None
     uid: str
 
     def check_data(self, data: Dataset) -> None:
@@ -128,14 +128,14 @@ def create_run(parts: Parts, job_folder: Path) -> Run:
         study_id = store.add_study(name, dump_job(job))
         origin = {
             "job_folder": str(job_folder.absolute()), "study": name, "codesign": __version__,
-            "data_shape": asdict(parts.context.data_shape),
+            "data_shape": asdict(parts.context.shape) if parts.context.shape else None,
             "python": platform.python_version(), "machine": platform.platform(), "created_at": time.time(),
         }  # fmt: skip
         write_text(folder / "origin.json", json.dumps(origin, indent=2) + "\n")
         write_text(folder / "job.yaml", dump_job(job))  # last: a folder with a job.yaml is a whole run
     except OSError as error:
         raise InputError(f"--out: {str(folder)!r} cannot be written: {error.strerror}") from error
-    return Run(folder, job, job_folder, store, study_id, parts.context.data_shape, name)
+    return Run(folder, job, job_folder, store, study_id, parts.context.shape, name)
 
 
 def open_run(folder: Path) -> Run:
@@ -151,7 +151,7 @@ def open_run(folder: Path) -> Run:
         origin = json.loads((folder / "origin.json").read_text(encoding="utf-8"))
         job_folder = Path(origin["job_folder"])
         store = Store(_store_url(job, folder, job_folder), create=False)
-        shape = DataShape(**origin["data_shape"])
+        shape = DataShape(**origin["data_shape"]) if origin["data_shape"] else None
         return Run(folder, job, job_folder, store, store.study_id(origin["study"]), shape, origin["study"])
     except (OSError, ValueError, KeyError, TypeError, StoreError) as error:
         raise InputError(f"the run in {str(folder)!r} cannot be opened: {error}") from error

@@ -93,16 +93,16 @@ class Field:
 
 
 class HasFields(Protocol):
-    """The part of a simulator that a preset is checked against."""
+    """What simulators and design models share, and all that a preset is checked against."""
 
     @property
     def id(self) -> str:
-        """Registered id, with its version (`systolic-v1`)."""
+        """Registered id with its version (`systolic-v1`); a change that moves any number makes a new version."""
         ...
 
     @property
     def fields(self) -> tuple[Field, ...]:
-        """What describes one accelerator."""
+        """What describes one accelerator or design."""
         ...
 
 

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from simulators.accelerator import Columns, Field
+from simulators.accelerator import Columns, HasFields
 from simulators.report import CostReport
 from simulators.workload import Workload
 
 
-class Simulator(Protocol):
+class Simulator(HasFields, Protocol):
     """A cost model: a pure function of layers and accelerators, vectorised over both."""
-
-    @property
-    def id(self) -> str:
-        """Registered id with its version (`systolic-v1`); a change that moves any number makes a new version."""
-        ...
-
-    @property
-    def fields(self) -> tuple[Field, ...]:
-        """What describes one accelerator."""
-        ...
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -29,6 +29,8 @@ class Workload:
         stride: in both directions.
         groups: independent groups; a depthwise layer has groups = in_channels = out_channels.
         bits: bits per word of inputs and weights.
+        in_y, in_x: input pixels that exist; where windows reach beyond them there is padding, or a partial last window.
+        dilation: distance between neighbouring filter taps, in both directions.
     """
 
     batch: IntArray
@@ -41,13 +43,22 @@ class Workload:
     stride: IntArray
     groups: IntArray
     bits: IntArray
+    in_y: IntArray
+    in_x: IntArray
+    dilation: IntArray
 
     def __len__(self) -> int:
         return len(self.batch)
 
     @classmethod
     def from_layers(cls, **columns: object) -> Workload:
-        """A workload from scalars and arrays that are broadcast together; absent columns are 1 (bits 8)."""
+        """A workload from scalars and arrays that are broadcast together.
+
+        Absent columns are 1 (bits 8); absent `in_y` and `in_x` are as large as the windows reach, without padding.
+
+        Raises:
+            ValueError: an unknown column, a value below 1, or groups that do not divide the channels.
+        """
         defaults: dict[str, object] = {f.name: 8 if f.name == "bits" else 1 for f in fields(cls)}
         unknown = set(columns) - set(defaults)
         if unknown:
@@ -55,11 +66,26 @@ class Workload:
         given = defaults | columns
         arrays = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, dtype=np.int64)) for v in given.values()))
         named = dict(zip(defaults, arrays, strict=True))
+        for axis in ("y", "x"):
+            if f"in_{axis}" not in columns:
+                named[f"in_{axis}"] = _reach(
+                    named[f"out_{axis}"], named[f"filter_{axis}"], named["stride"], named["dilation"]
+                )
         if any((column < 1).any() for column in named.values()):
             raise ValueError("every workload column must be at least 1")
         if (named["in_channels"] % named["groups"]).any() or (named["out_channels"] % named["groups"]).any():
             raise ValueError("groups must divide in_channels and out_channels")
         return cls(**named)
+
+    @property
+    def reach_y(self) -> IntArray:
+        """Rows from the first tap of the first window to the last tap of the last one, padding included, shape (L,)."""
+        return _reach(self.out_y, self.filter_y, self.stride, self.dilation)
+
+    @property
+    def reach_x(self) -> IntArray:
+        """As `reach_y`, for the pixels of a row."""
+        return _reach(self.out_x, self.filter_x, self.stride, self.dilation)
 
     @property
     def macs(self) -> IntArray:
@@ -70,3 +96,7 @@ class Workload:
     def take(self, rows: IntArray) -> Workload:
         """The given rows, which may repeat."""
         return Workload(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
+
+def _reach(out: IntArray, taps: IntArray, stride: IntArray, dilation: IntArray) -> IntArray:
+    return (out - 1) * stride + (taps - 1) * dilation + 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-KINDS = ("runs", "spaces", "data", "strategies", "evaluators", "simulators", "presets", "architectures")
+KINDS = ("runs", "spaces", "data", "strategies", "evaluators", "simulators", "models", "presets", "architectures")
 
 
 @click.command("list")

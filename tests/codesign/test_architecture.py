@@ -24,6 +24,7 @@ HEAVY = {
     "onnx": "_onnx",
     "onnxruntime": "_onnx",
     "gymnasium": "_gym",
+    "numba": "_numba",
 }
 ALLOWED = {
     "search_spaces": {"search_spaces", "numpy"},
@@ -64,6 +65,8 @@ def test_packages_import_only_what_they_may(package: str) -> None:
             allowed = allowed | {"torch"}
         if module.endswith("_gym"):
             allowed = allowed | {"gymnasium"}
+        if module.endswith("_numba"):
+            allowed = allowed | {"numba"}
         roots = {name.split(".")[0] for name in imports(path)}
         assert roots <= allowed, f"{module} imports {sorted(roots - allowed)}"
 

@@ -22,9 +22,12 @@ from simulators.workload import Workload
 from tests.codesign.tiny_network import TinyNetwork
 
 SPACE = TinyNetwork()
-WORKLOAD_COLUMNS = ("out_channels", "in_channels", "out_y", "out_x", "filter_y", "filter_x", "stride", "groups")
+WORKLOAD_COLUMNS = (
+    "out_channels", "in_channels", "out_y", "out_x", "filter_y", "filter_x", "stride", "groups", "in_y", "in_x",
+)  # fmt: skip
 OP_COLUMNS = (
     "out_channels", "in_channels", "out_height", "out_width", "kernel_height", "kernel_width", "stride", "groups",
+    "in_height", "in_width",
 )  # fmt: skip
 
 
@@ -68,12 +71,12 @@ def test_lowering_equals_a_loop_over_ops(n_candidates: int, n_ops: int, largest:
 
 
 def test_networks_stay_apart_when_layer_and_network_do_not_fit_into_one_key() -> None:
-    """Two columns of 31 and 25 bits and six that are 1 take 62 bits: none are left for the network."""
+    """Two columns of 31 and 23 bits and eight that are 1 take 62 bits: none are left for the network."""
     one = {name: np.ones(401, dtype=np.int64) for name in COLUMNS}
     one["kind"] = np.full(401, int(OpKind.CONV))
     one["candidate"] = np.arange(401)
     one["out_channels"] = np.where(np.arange(401) % 2, 2**31 - 1, 5)
-    one["in_channels"] = np.where(np.arange(401) % 3, 2**25 - 1, 7)
+    one["in_channels"] = np.where(np.arange(401) % 3, 2**23 - 1, 7)
     table = OpTable(n_candidates=401, labels=(), **one)
     _, radix = row_keys([one[name] for name in OP_COLUMNS])
     assert radix == 2**62
