@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass, fields, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from codesign.trial import Evaluator
 from search_spaces.ops import IntArray
 from search_spaces.space import NetworkSpace, SearchSpace
 from simulators.accelerator import Preset, load_preset
+from simulators.simulator import Simulator
 
 DATA_PATHS = ("path", "train", "test")
 """Options of a job's `data` that are paths, relative to the job file."""
@@ -246,19 +248,35 @@ def _simulator_targets(job: Job, job_folder: Path) -> tuple[dict[str, CostTarget
     for name, target in job.targets.items():
         key = f"targets.{name}"
         if target.type == MEASURED:
-            if target.preset or target.search or target.set:
-                raise InputError(f"{key}: preset, search and set belong to simulators, not to {MEASURED}")
+            if target.preset or target.search or target.set or target.metrics:
+                raise InputError(f"{key}: preset, search, set and metrics belong to simulators, not to {MEASURED}")
             continue
-        simulator = make(_simulator_class(target, f"{key}.type"), key)
+        simulator = _simulator(target, key)
         if target.preset is None:
             raise InputError(f"{key}.preset: name a preset (codesign list presets) or a .toml file")
         own = job_folder / target.preset
         preset: Preset = make(load_preset, f"{key}.preset", own if own.is_file() else target.preset, simulator)  # type: ignore[arg-type]
-        preset = replace(preset, values={**preset.values, **target.set})
+        options = (
+            {field: tuple(values) for field, values in target.search.items()} if isinstance(target.search, dict) else {}
+        )
+        preset = replace(preset, values={**preset.values, **target.set}, search=options or preset.search)
+        if options:
+            preset = make(preset.checked, key, simulator)  # type: ignore[arg-type]
         simulated[name] = CostTarget(name, simulator, preset.values)
         if target.search:
             searched[name] = preset
     return simulated, searched
+
+
+def _simulator(target: Target, key: str) -> Simulator:
+    plugin = _simulator_class(target, f"{key}.type")
+    if not target.metrics:
+        made: Simulator = make(plugin, key)
+        return made
+    if "metrics" not in signature(plugin).parameters:
+        raise InputError(f"{key}.metrics: {target.type} always computes all of its metrics; leave the key out")
+    made = make(plugin, key, metrics=tuple(target.metrics))
+    return made
 
 
 def _simulator_class(target: Target, key: str) -> type:

@@ -5,6 +5,7 @@
     │   ├── DataError                  a data set is missing, corrupt, empty or too small
     │   └── BudgetError                no candidate meets the budgets
     ├── TrialError                     a candidate could not be evaluated; its trial is FAILED
+    ├── ExternalError                  a published simulator that was called is missing or failed
     ├── StoreError                     a run folder or database cannot be used as asked
     └── VerificationError              a model file does not compute what its manifest says; exit status 1
 
@@ -51,6 +52,10 @@ class BudgetError(InputError):
 
 class TrialError(CodesignError):
     """A candidate could not be evaluated; the reason becomes its trial's `error`."""
+
+
+class ExternalError(CodesignError):
+    """A published simulator that was called is not installed, or failed."""
 
 
 class StoreError(CodesignError):

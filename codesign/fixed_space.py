@@ -1,4 +1,4 @@
-"""A space of one network, to size accelerators for it: `space: {type: fixed, network: resnet18, size: 64}`.
+"""A space of one network, to size accelerators for it: `space: {type: fixed, network: resnet18, image_size: 64}`.
 
 The network is a published one by name (`search_spaces.networks`) or any ONNX file beside the job file.
 """
@@ -24,7 +24,7 @@ class FixedNetwork(NetworkSpace):
 
     Attributes:
         network: a published network's name, or an ONNX file.
-        size: height and width of the images of a published network.
+        image_size: height and width of the images of a published network.
         n_classes: outputs of a published network.
         job_folder: where the job file lies.
 
@@ -33,7 +33,7 @@ class FixedNetwork(NetworkSpace):
     """
 
     network: str
-    size: int = 224
+    image_size: int = 224
     n_classes: int = 1000
     job_folder: Path = Path()
 
@@ -50,9 +50,9 @@ class FixedNetwork(NetworkSpace):
             return read_ops(self.job_folder / self.network).table
         if self.network not in NETWORKS:
             raise InputError.about("network", self.network, [*NETWORKS, "FILE.onnx"])
-        if self.size < 32 or self.n_classes < 1:
-            raise InputError(f"size {self.size} and n_classes {self.n_classes}: use at least 32 and 1")
-        return NETWORKS[self.network](self.size, self.n_classes)
+        if self.image_size < 32 or self.n_classes < 1:
+            raise InputError(f"image_size {self.image_size} and n_classes {self.n_classes}: use at least 32 and 1")
+        return NETWORKS[self.network](self.image_size, self.n_classes)
 
     @property
     def choices(self) -> tuple[Choice, ...]:

@@ -37,8 +37,14 @@ class Target(_Part):
 
     type: str = Field(description="a simulator (systolic, roofline) or onnxruntime, which measures on this machine")
     preset: str | None = Field(None, description="preset name or .toml file; simulators only")
-    search: bool = Field(False, description="search the preset's knobs jointly with the network; simulators only")
+    search: bool | dict[str, list[int | float | str]] = Field(
+        False,
+        description="search the accelerator with the network: true for the preset's options, or field -> options",
+    )
     set: dict[str, int | float | str] = Field(default_factory=dict, description="fields that replace the preset's")
+    metrics: list[str] = Field(
+        default_factory=list, description="the only metrics to compute, for a simulator that offers the choice"
+    )
     threads: int = Field(1, ge=1, le=1024, description="onnxruntime threads")
     batch: int = Field(1, ge=1, description="images per inference")
     readings: int = Field(15, ge=6, description="interleaved readings per candidate")
@@ -172,7 +178,7 @@ def load_job(path: Path, overrides: Iterable[str] = ()) -> Job:
             f"{path}: a job is a mapping of keys (name, space, objectives, ...), not {type(content).__name__}"
         )
     for override in overrides:
-        _apply(content, override)
+        apply_override(content, override)
     return parse_job(content)
 
 
@@ -194,7 +200,8 @@ def json_schema() -> dict[str, Any]:
     return Job.model_json_schema()
 
 
-def _apply(content: dict[str, Any], override: str) -> None:
+def apply_override(content: dict[str, Any], override: str) -> None:
+    """Set `dotted.key=value` in plain data. Raises InputError if it is not written so."""
     dotted, equals, value = override.partition("=")
     if not equals or not dotted:
         raise InputError(f"override {override!r}: write it as key.key=value, for example search.trials=200")

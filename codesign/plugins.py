@@ -6,6 +6,7 @@ A plug-in says what it takes with a frozen dataclass: itself (spaces, data reade
 
 from __future__ import annotations
 
+import functools
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
@@ -29,6 +30,7 @@ def options_class(plugin: type) -> type:
     return cast(type, described)
 
 
+@functools.cache
 def options_model(plugin: type) -> type[BaseModel]:
     """A pydantic model of a plug-in's options."""
     described = options_class(plugin)
@@ -60,13 +62,22 @@ def check_options(kind: Kind, section: Mapping[str, object], key: str) -> tuple[
     """
     name = str(section.get("type", ""))
     plugin = lookup(kind, name, f"{key}.type")
-    model = options_model(plugin)
     given = {option: value for option, value in section.items() if option != "type"}
+    return plugin, checked_options(plugin, given, key)
+
+
+def checked_options(plugin: type, given: Mapping[str, object], key: str) -> dict[str, Any]:
+    """All options of a plug-in with the right types, defaults included.
+
+    Raises:
+        InputError: an unknown option, or a value of the wrong type.
+    """
+    model = options_model(plugin)
     try:
         checked = model.model_validate(given)
     except ValidationError as error:
         raise explain(error, key, _nested_keys(described=options_class(plugin))) from None
-    return plugin, {option: getattr(checked, option) for option in model.model_fields}
+    return {option: getattr(checked, option) for option in model.model_fields}
 
 
 def _nested_keys(described: type) -> dict[tuple[str, ...], list[str]]:
@@ -90,22 +101,25 @@ def make(plugin: type, key: str, *arguments: object, **options: object) -> Any:
         raise InputError(f"{key}: {error}") from error
 
 
-def explain(error: ValidationError, prefix: str, allowed: Mapping[tuple[str, ...], list[str]]) -> InputError:
+def explain(
+    error: ValidationError, prefix: str, allowed: Mapping[tuple[str, ...], list[str]], whole: str = "job"
+) -> InputError:
     """One message for the first of a model's complaints.
 
     Args:
         error: what pydantic raised.
         prefix: the key under which the model stands.
         allowed: valid keys by location, to suggest the nearest.
+        whole: what the model as a whole is called.
     """
     unknown = ("extra_forbidden", "unexpected_keyword_argument")
     first = min(error.errors(), key=lambda complaint: complaint["type"] not in unknown)
     location = tuple(str(part) for part in first["loc"] if not str(part).startswith(("function-", "literal[", "is-")))
-    key = ".".join(filter(None, (prefix, *location))) or "job"
+    key = ".".join(filter(None, (prefix, *location))) or whole
     others = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] in unknown:
         names = allowed.get(location[:-1]) or allowed.get((*location[:-2], "*"), [])
-        parent = ".".join(filter(None, (prefix, *location[:-1]))) or "job"
+        parent = ".".join(filter(None, (prefix, *location[:-1]))) or whole
         return InputError(f"{InputError.about(f'unknown key in {parent}', location[-1], names)}{others}")
     if first["type"] == "missing":
         return InputError(f"{key}: this key is missing{others}")

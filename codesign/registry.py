@@ -1,7 +1,7 @@
 """Finds spaces, simulators, design models, strategies, evaluators and data readers by name.
 
 Every one of them, codesign's own included, is an entry point in a group `codesign.<kind>`; a lookup imports that one
-class and nothing else. An id may carry a version (`systolic-v1`); the bare name means the newest. A user's own class is
+class and nothing else. An id may carry a version (`systolic-v2`); the bare name means the newest. A user's own class is
 named `module:Name` and found beside the job file.
 """
 

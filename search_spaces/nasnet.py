@@ -147,7 +147,9 @@ class NasNet(NetworkSpace):
         self._check_codes(codes)
         blocks = self._blocks_of(codes).reshape(-1, self.blocks, _PER_BLOCK)
         result = codes.copy()
-        result[:, : self._n_cell_columns] = canonical_blocks(blocks, len(self.operations)).reshape(len(codes), -1)
+        result[:, : self._n_cell_columns] = canonical_blocks(blocks, len(self.operations)).reshape(
+            len(codes), self._n_cell_columns
+        )
         return result
 
     def decode(self, code: IntArray) -> Genotype:

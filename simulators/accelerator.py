@@ -97,7 +97,7 @@ class HasFields(Protocol):
 
     @property
     def id(self) -> str:
-        """Registered id with its version (`systolic-v1`); a change that moves any number makes a new version."""
+        """Registered id with its version (`systolic-v2`); a change that moves any number makes a new version."""
         ...
 
     @property
@@ -149,7 +149,7 @@ class Preset:
 
 
 def bare_id(simulator: str) -> str:
-    """An id without its version: `systolic` for `systolic-v1`."""
+    """An id without its version: `systolic` for `systolic-v2`."""
     name, _, version = simulator.rpartition("-v")
     return name if name and version.isdigit() else simulator
 

@@ -1,226 +1,251 @@
-"""A systolic array: compute cycles, exactly those of SCALE-Sim 3.0.0, in closed form.
+"""A systolic array with three scratchpads: exactly as SCALE-Sim 3.0.0 has it, or as it could be built.
 
-A layer becomes a matrix product with E output pixels (times the batch), F filters and a window of W words. An array of
-R x C PEs unrolls two of the three in space and streams the third, T, through time (Samajdar et al. 2020, section III):
+A layer becomes a matrix product with E output pixels, F filters and a window of W words. An array of R x C PEs unrolls
+two of the three in space and streams the third, T, through time (Samajdar et al. 2020, section III):
 
     dataflow                 Sr  Sc  T
     os  outputs stay         E   F   W
     ws  weights stay         W   F   E
     is  inputs stay          W   E   F
 
-It takes n = ceil(Sr/R) ceil(Sc/C) folds. A fold of `os` takes p = T + R + C - 2 cycles (the skew in and across); `ws`
-and `is` first load the stationary operand, R cycles more. The layer takes n p - 1 cycles. Groups run one after another.
-
-Three habits are SCALE-Sim's rather than an array's, and are kept so that figures agree with it to the cycle:
-the "- 1" (it reports the number of the last cycle); every fold lasts as long as one that fills the whole array, even a
-partial one; folds do not overlap, so that the next weights are never loaded while this fold still computes. Its compute
-utilisation of `ws` and `is` divides by C - 1 cycles more per fold than its cycle count has.
+Mode `scalesim` gives SCALE-Sim's figures to the word and to the cycle: `scalesim_closed` where a closed form is proven
+equal, else `scalesim_events`. Habits of the tool rather than of an array are kept: it reports the number of the last
+cycle; every fold lasts as long as one that fills the whole array; folds do not overlap; a wait for DRAM counts twice;
+buffers empty themselves when full (docs/systolic.md lists them). Batch and groups, which it does not have, are one run
+each. Mode `physical` drops the habits: see `systolic_physical`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import ClassVar, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields as dataclass_fields
+from difflib import get_close_matches
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from simulators.accelerator import Columns, Field, count_accelerators
-from simulators.report import CostReport
-from simulators.workload import FloatArray, Workload
+from simulators.energy import dram_kinds
+from simulators.report import CostReport, Lazy
+from simulators.scalesim_closed import (
+    DATAFLOWS,
+    compute_utilisation,
+    mapping_efficiency,
+    output_size,
+    scalesim_cycles,
+)
+from simulators.scalesim_costs import ScaleSimCosts, gemm_shape, over_accelerators
+from simulators.systolic_energy import systolic_area_mm2, systolic_energy_uj
+from simulators.systolic_physical import physical_report
+from simulators.workload import FloatArray, IntArray, Workload
 
-DATAFLOWS = ("os", "ws", "is")
+__all__ = [
+    "DATAFLOWS",
+    "MODES",
+    "Systolic",
+    "compute_utilisation",
+    "gemm_shape",
+    "mapping_efficiency",
+    "output_size",
+    "scalesim_cycles",
+]
 
-BLOCK = 8_192  # elements worked on at once: temporaries that stay in a core's cache and cost no system call
+MODES = ("scalesim", "physical")
 
+COLUMNS = (
+    "latency_ms", "latency_cycles", "stall_cycles", "sram_ifmap_reads", "sram_filter_reads", "sram_ofmap_writes",
+    "dram_ifmap_reads", "dram_filter_reads", "dram_ofmap_writes", "dram_bytes", "energy_uj",
+)  # fmt: skip
+PER_ACCELERATOR = ("pes", "scratchpad_kib", "area_mm2")
+METRICS = (*COLUMNS, *PER_ACCELERATOR)
 
-class GemmModel(Protocol):
-    """A quantity of one matrix product on one array, such as `scalesim_cycles`."""
-
-    def __call__(
-        self,
-        pixels: ArrayLike,
-        filters: ArrayLike,
-        window: ArrayLike,
-        rows: ArrayLike,
-        columns: ArrayLike,
-        dataflow: str,
-        /,
-    ) -> FloatArray:
-        """See `scalesim_cycles`."""
-        ...
+_WORDS = COLUMNS[3:9]
+_SCALESIM_UNCOUNTED = (
+    "the first fill of the scratchpads and their last drain (mode scalesim)",
+    "DRAM latency, refresh and row misses: bandwidth alone",
+    "static power; clock tree, control and the interconnect between scratchpads and array",
+    "word width: a PE does one multiply-accumulate a cycle at any number of bits",
+    "ops that are not matrix products: pooling, element-wise, normalisation, activation",
+)
+_CLOSED_FORM = "closed form"
 
 
 class Systolic:
-    """Compute cycles of an R x C systolic array with output, weight or input stationary dataflow.
+    """Costs of an R x C systolic array with output, weight or input stationary dataflow.
 
-    Metrics: `latency_cycles` and `latency_ms` (cycles over the clock) add up over layers; `pes` and `scratchpad_kib`
-    are the accelerator's own. Scratchpad sizes do not change the cycles: stalls on DRAM are not modelled.
+    Metrics of a layer: latency (stalls included) and the stalls in it; words read from and written to the scratchpads
+    and DRAM (partial sums included), bytes of DRAM; energy (`systolic_energy`). Metrics of the array: PEs, KiB of
+    scratchpads, area. Every one is computed when it is asked for: cycles and scratchpad words have closed forms;
+    DRAM words, and latency at a limited bandwidth, may need the event model, and energy needs DRAM words. The report's
+    `provenance` tells which way a column was found.
+
+    A word has the layer's `bits`: a scratchpad of S KiB holds floor(8192 S / bits) of them, and in mode scalesim b
+    bytes per cycle are max(1, floor(8 b / bits)) words per cycle for each operand. (SCALE-Sim's words have 8 bits.)
+
+    Attributes:
+        metrics: what reports hold; by default all.
+
+    Args:
+        metrics: the only ones to report, so that a search does not pay for others.
+
+    Raises:
+        ValueError: an unknown or repeated metric.
     """
 
-    id: ClassVar[str] = "systolic-v1"
+    id: ClassVar[str] = "systolic-v2"
     fields: ClassVar[tuple[Field, ...]] = (
         Field("rows", "int", "PEs", 16, lowest=1, doc="rows of the array, R"),
         Field("columns", "int", "PEs", 16, lowest=1, doc="columns of the array, C"),
         Field("dataflow", "str", "", "ws", allowed=DATAFLOWS, doc="which operand stays: outputs, weights or inputs"),
         Field("clock_ghz", "float", "GHz", 0.2, lowest=1e-6, doc="clock of the array"),
-        Field("ifmap_kib", "int", "KiB", 32, lowest=0, doc="scratchpad of the input activations"),
-        Field("filter_kib", "int", "KiB", 32, lowest=0, doc="scratchpad of the weights"),
-        Field("ofmap_kib", "int", "KiB", 16, lowest=0, doc="scratchpad of the outputs"),
+        Field("ifmap_kib", "int", "KiB", 32, lowest=1, doc="scratchpad of the input activations"),
+        Field("filter_kib", "int", "KiB", 32, lowest=1, doc="scratchpad of the weights"),
+        Field("ofmap_kib", "int", "KiB", 16, lowest=1, doc="scratchpad of the outputs"),
+        Field("mode", "str", "", "scalesim", allowed=MODES, doc="SCALE-Sim's figures, or those of a real array"),
+        Field("bandwidth", "str", "", "unlimited", allowed=("unlimited", "limited"), doc="whether DRAM can stall"),
+        Field("dram_bytes_per_cycle", "float", "B/cycle", 10.0, lowest=0.01, doc="DRAM bandwidth where it is limited"),
+        Field("tech_nm", "float", "nm", 45.0, lowest=22.0, doc="technology, for energy and area"),
+        Field("pe_bits", "int", "bits", 8, lowest=1, doc="word width that PEs and scratchpads are built for, for area"),
+        Field("dram_kind", "str", "", "ddr3", allowed=dram_kinds(), doc="DRAM, for its energy per bit"),
     )
-    metrics: ClassVar[tuple[str, ...]] = ("latency_ms", "latency_cycles", "pes", "scratchpad_kib")
-    uncounted: ClassVar[tuple[str, ...]] = (
-        "DRAM traffic: stalls on it, the first fill and the last drain of the scratchpads",
-        "energy and area",
-        "word width: a PE does one multiply-accumulate a cycle at any number of bits",
-        "ops that are not matrix products: pooling, element-wise, normalisation, activation",
-    )
+    monotone: ClassVar[tuple[str, ...]] = COLUMNS[:6]
+    """Metrics that are never smaller for a larger layer: SCALE-Sim's flushes may fall better for one."""
+    monotone_where: ClassVar[Mapping[str, str]] = {"mode": "scalesim", "bandwidth": "unlimited"}
+    """Fields of the accelerators for which that holds: elsewhere stalls may shrink, hidden behind more compute."""
+    metrics: tuple[str, ...] = METRICS
+
+    def __init__(self, metrics: Iterable[str] = METRICS) -> None:
+        self.metrics = tuple(metrics)
+        for name in self.metrics:
+            if name not in METRICS:
+                close = get_close_matches(name, METRICS, n=1, cutoff=0.5)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                raise ValueError(f"metrics: {name!r} is not one of {', '.join(METRICS)}{hint}")
+        if len(set(self.metrics)) != len(self.metrics):
+            raise ValueError(f"metrics: {', '.join(self.metrics)} names one twice")
 
     def simulate(self, workload: Workload, accelerators: Columns, *, paired: bool = False) -> CostReport:
-        """Cycles and latency of every layer on every array; see `Simulator.simulate`."""
-        cycles = _over_accelerators(scalesim_cycles, workload, accelerators, paired)
-        if (workload.groups > 1).any():
-            cycles *= workload.groups if paired else workload.groups[:, None]
-        clock_ghz = accelerators["clock_ghz"].astype(np.float64)
-        scratchpad = sum(accelerators[name].astype(np.float64) for name in ("ifmap_kib", "filter_kib", "ofmap_kib"))
+        """Costs of every layer on every array; see `Simulator.simulate`.
+
+        The report's columns are computed when they are asked for, from copies of the arrays.
+        """
+        accelerators = {f.name: np.array(accelerators[f.name]) for f in self.fields if f.name in accelerators}
+        workload = Workload(**{f.name: getattr(workload, f.name).copy() for f in dataclass_fields(workload)})
+        parts = _parts(workload, accelerators, paired)
+        by_array: dict[str, Callable[[], FloatArray]] = {
+            "pes": lambda: _pes(accelerators),
+            "scratchpad_kib": lambda: _scratchpad_kib(accelerators),
+            "area_mm2": lambda: systolic_area_mm2(accelerators),
+        }
+        columns = tuple(name for name in self.metrics if name in COLUMNS)
         return CostReport(
-            columns={"latency_ms": cycles / (clock_ghz * 1e6), "latency_cycles": cycles},
-            per_accelerator={"pes": _pes(accelerators), "scratchpad_kib": np.asarray(scratchpad)},
-            uncounted=self.uncounted,
+            columns=Lazy(columns, parts.column),
+            per_accelerator=Lazy(tuple(n for n in self.metrics if n in PER_ACCELERATOR), lambda name: by_array[name]()),
+            uncounted=parts.uncounted,
+            provenance=Lazy(columns, parts.provenance),
         )
 
     def utilisation(self, workload: Workload, accelerators: Columns, *, paired: bool = False) -> dict[str, FloatArray]:
-        """How well each layer uses each array: fractions in 0..1, of the shapes that `simulate` gives.
+        """How well each layer uses each array, by SCALE-Sim's measures: fractions, of the shapes that `simulate` gives.
 
         They do not add up over layers, so they are no part of a report. A grouped layer is as each of its groups.
 
         Returns:
-            `mapping_efficiency`, `compute_utilisation` (the functions below) and `overall_utilisation`, the layer's
+            `mapping_efficiency`, `compute_utilisation` (see `scalesim_closed`) and `overall_utilisation`, the layer's
             multiply-accumulates over the PE-cycles it takes (above 1 by SCALE-Sim's missing cycle on a single PE).
         """
-        cycles = self.simulate(workload, accelerators, paired=paired).columns["latency_cycles"]
+        cycles = _parts(workload, accelerators, paired).column("latency_cycles")
         pe_cycles = np.maximum(cycles, 1.0) * _pes(accelerators)
         macs = workload.macs.astype(np.float64)
         return {
-            "mapping_efficiency": _over_accelerators(mapping_efficiency, workload, accelerators, paired),
-            "compute_utilisation": _over_accelerators(compute_utilisation, workload, accelerators, paired),
+            "mapping_efficiency": over_accelerators(mapping_efficiency, workload, accelerators, paired),
+            "compute_utilisation": over_accelerators(compute_utilisation, workload, accelerators, paired),
             "overall_utilisation": (macs if paired else macs[:, None]) / pe_cycles,
         }
 
 
-def scalesim_cycles(
-    pixels: ArrayLike, filters: ArrayLike, window: ArrayLike, rows: ArrayLike, columns: ArrayLike, dataflow: str
-) -> FloatArray:
-    """Compute cycles of a matrix product: n p - 1, SCALE-Sim's total cycles minus its stalls.
+class _ScaleSim:
+    """Columns of accelerators of mode scalesim."""
 
-    Args:
-        pixels, filters, window: E, F and W, whole numbers of at least 1, broadcast together with the next two.
-        rows, columns: R and C of the array.
-        dataflow: one of `DATAFLOWS`.
+    uncounted = _SCALESIM_UNCOUNTED
 
-    Returns:
-        Cycles as float64: whole numbers, exact below 2**53, free of integer overflow above. (The quotient of two whole
-        numbers below 2**52 never rounds up to the next whole number, so the ceilings are exact.)
+    def __init__(self, workload: Workload, accelerators: Columns, paired: bool) -> None:
+        self._workload, self._accelerators, self._paired = workload, accelerators, paired
+        self._costs = ScaleSimCosts(workload, accelerators, paired=paired)
 
-    Raises:
-        ValueError: unknown dataflow.
-    """
-    space_rows, space_columns, time = _unrolled(pixels, filters, window, dataflow)
-    n_folds = _ceil_divide(space_rows, rows) * _ceil_divide(space_columns, columns)
-    return np.asarray(n_folds * (time + _overhead(rows, columns, dataflow)) - 1.0)
+    def column(self, name: str) -> FloatArray:
+        if name == "latency_ms":
+            return self._costs.column("latency_cycles") / (self._accelerators["clock_ghz"].astype(np.float64) * 1e6)
+        if name == "dram_bytes":
+            words = sum((self._costs.column(name) for name in _WORDS[3:]), start=np.zeros(()))
+            bytes_per_word = self._workload.bits / 8.0
+            return np.asarray(words * (bytes_per_word if self._paired else bytes_per_word[:, None]))
+        if name == "energy_uj":
+            counts = {word: self._costs.column(word) for word in _WORDS}
+            return systolic_energy_uj(self._workload, self._accelerators, counts, paired=self._paired)
+        return self._costs.column(name)
 
-
-def mapping_efficiency(
-    pixels: ArrayLike, filters: ArrayLike, window: ArrayLike, rows: ArrayLike, columns: ArrayLike, dataflow: str
-) -> FloatArray:
-    """Share of PEs with work, averaged over the folds: Sr Sc / (n R C), in 0..1. Arguments as `scalesim_cycles`."""
-    space_rows, space_columns, _ = _unrolled(pixels, filters, window, dataflow)
-    n_folds = _ceil_divide(space_rows, rows) * _ceil_divide(space_columns, columns)
-    n_pes = np.asarray(rows, np.float64) * np.asarray(columns, np.float64)
-    return np.asarray(space_rows * space_columns / (n_folds * n_pes))
+    def provenance(self, name: str) -> str:
+        needs = {"latency_ms": ("latency_cycles",), "dram_bytes": _WORDS[3:], "energy_uj": _WORDS}.get(name, (name,))
+        followed = max(self._costs.n_followed(need) for need in needs)
+        n_layers, n_arrays = len(self._workload), len(self._accelerators["rows"])
+        pairs = n_layers if self._paired else n_layers * n_arrays
+        return f"{_CLOSED_FORM}; event model for {followed} of {pairs} pairs" if followed else _CLOSED_FORM
 
 
-def compute_utilisation(
-    pixels: ArrayLike, filters: ArrayLike, window: ArrayLike, rows: ArrayLike, columns: ArrayLike, dataflow: str
-) -> FloatArray:
-    """SCALE-Sim's compute utilisation, in 0..1: mapping efficiency times T over the length of a fold.
+class _Physical:
+    """Columns of accelerators of mode physical."""
 
-    The length is p for `os`, but T + 2R + 2C - 3, which is p + C - 1, for `ws` and `is`.
-    Arguments as `scalesim_cycles`.
-    """
-    efficiency = mapping_efficiency(pixels, filters, window, rows, columns, dataflow)
-    _, _, time = _unrolled(pixels, filters, window, dataflow)
-    length = time + _overhead(rows, columns, dataflow)
-    if dataflow != "os":
-        length = length + np.asarray(columns, np.float64) - 1.0
-    return np.asarray(efficiency * time / length)
+    def __init__(self, workload: Workload, accelerators: Columns, paired: bool) -> None:
+        limited = accelerators["bandwidth"] == "limited"
+        bytes_per_cycle = np.where(limited, accelerators["dram_bytes_per_cycle"], np.inf)
+        accelerators = {**accelerators, "dram_bytes_per_cycle": bytes_per_cycle}
+        self._columns, _, self.uncounted = physical_report(workload, accelerators, paired=paired)
 
+    def column(self, name: str) -> FloatArray:
+        return self._columns[name]
 
-def output_size(size: ArrayLike, kernel: ArrayLike, stride: ArrayLike) -> NDArray[np.int64]:
-    """Output pixels along one axis as SCALE-Sim counts them: ceil((size - kernel + stride) / stride), size padded.
-
-    It rounds up, so that a last partial window counts; convolutions of deep-learning frameworks round down.
-    """
-    size, kernel, stride = (np.asarray(value, dtype=np.int64) for value in (size, kernel, stride))
-    return np.asarray(-(-(size - kernel + stride) // stride))
+    def provenance(self, name: str) -> str:
+        return _CLOSED_FORM
 
 
-def gemm_shape(workload: Workload) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """E, F and W of one group of each layer, shape (L,) each; the batch is part of E."""
-    pixels = workload.batch.astype(np.float64) * workload.out_y * workload.out_x
-    filters = (workload.out_channels // workload.groups).astype(np.float64)
-    window = (workload.in_channels // workload.groups).astype(np.float64) * workload.filter_y * workload.filter_x
-    return pixels, filters, window
+class _Mixed:
+    """Columns of accelerators of both modes."""
+
+    def __init__(self, workload: Workload, accelerators: Columns, paired: bool) -> None:
+        self._shape = (len(workload),) if paired else (len(workload), len(accelerators["rows"]))
+        self._parts: list[tuple[IntArray, _ScaleSim | _Physical]] = []
+        for mode, model in (("scalesim", _ScaleSim), ("physical", _Physical)):
+            which = np.flatnonzero(accelerators["mode"] == mode)
+            own = {name: values[which] for name, values in accelerators.items()}
+            self._parts.append((which, model(workload.take(which) if paired else workload, own, paired)))
+        self.uncounted = tuple(dict.fromkeys(phrase for _, part in self._parts for phrase in part.uncounted))
+
+    def column(self, name: str) -> FloatArray:
+        result = np.empty(self._shape)
+        for which, part in self._parts:
+            result[..., which] = part.column(name)
+        return result
+
+    def provenance(self, name: str) -> str:
+        phrases = (f"{mode}: {part.provenance(name)}" for mode, (_, part) in zip(MODES, self._parts, strict=True))
+        return "; ".join(phrases)
 
 
-def _unrolled(
-    pixels: ArrayLike, filters: ArrayLike, window: ArrayLike, dataflow: str
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Sr, Sc and T."""
-    e, f, w = (np.asarray(value, dtype=np.float64) for value in (pixels, filters, window))
-    if dataflow == "os":
-        return e, f, w
-    if dataflow == "ws":
-        return w, f, e
-    if dataflow == "is":
-        return w, e, f
-    raise ValueError(f"dataflow: {dataflow!r} is not one of {', '.join(DATAFLOWS)}")
-
-
-def _overhead(rows: ArrayLike, columns: ArrayLike, dataflow: str) -> FloatArray:
-    """p - T: skew across the array, and loading the stationary operand."""
-    skew = np.asarray(rows, np.float64) * (1.0 if dataflow == "os" else 2.0)
-    return np.asarray(skew + np.asarray(columns, np.float64) - 2.0)
-
-
-def _ceil_divide(size: FloatArray, side: ArrayLike) -> FloatArray:
-    return np.asarray(np.ceil(np.true_divide(size, side)))
+def _parts(workload: Workload, accelerators: Columns, paired: bool) -> _ScaleSim | _Physical | _Mixed:
+    n_layers, n_accelerators = len(workload), count_accelerators(Systolic.fields, accelerators)
+    if paired and n_layers != n_accelerators:
+        raise ValueError(f"paired: {n_layers} layers and {n_accelerators} accelerators; give one for each")
+    is_scalesim = accelerators["mode"] == "scalesim"
+    if is_scalesim.all():
+        return _ScaleSim(workload, accelerators, paired)
+    return _Mixed(workload, accelerators, paired) if is_scalesim.any() else _Physical(workload, accelerators, paired)
 
 
 def _pes(accelerators: Columns) -> FloatArray:
     return np.asarray(accelerators["rows"].astype(np.float64) * accelerators["columns"].astype(np.float64))
 
 
-def _over_accelerators(model: GemmModel, workload: Workload, accelerators: Columns, paired: bool) -> FloatArray:
-    """A model of one matrix product, for every layer on every accelerator: (L, A), or (L,) when paired."""
-    n_layers, n_accelerators = len(workload), count_accelerators(Systolic.fields, accelerators)
-    if paired and n_layers != n_accelerators:
-        raise ValueError(f"paired: {n_layers} layers and {n_accelerators} accelerators; give one for each")
-    e, f, w = gemm_shape(workload)
-    rows, columns = accelerators["rows"].astype(np.float64), accelerators["columns"].astype(np.float64)
-    result = np.empty(n_layers if paired else (n_layers, n_accelerators))
-    for dataflow in np.unique(accelerators["dataflow"]):
-        for part in _blocks(np.flatnonzero(accelerators["dataflow"] == dataflow), BLOCK):
-            if paired:
-                result[part] = model(e[part], f[part], w[part], rows[part], columns[part], str(dataflow))
-                continue
-            step = BLOCK // len(part)
-            for at in (slice(start, start + step) for start in range(0, n_layers, step)):
-                sizes = e[at, None], f[at, None], w[at, None]
-                result[at, part] = model(*sizes, rows[part], columns[part], str(dataflow))
-    return result
-
-
-def _blocks(indices: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
-    for start in range(0, len(indices), size):
-        yield indices[start : start + size]
+def _scratchpad_kib(accelerators: Columns) -> FloatArray:
+    sizes = (accelerators[name].astype(np.float64) for name in ("ifmap_kib", "filter_kib", "ofmap_kib"))
+    return np.asarray(sum(sizes))

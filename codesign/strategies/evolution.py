@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from codesign.strategies.search_state import SearchState
-from codesign.strategies.strategy import FloatArray, StateDict, Strategy, make_options, require
+from codesign.strategies.strategy import FloatArray, StateDict, Strategy, make_options, require, tunable
 from search_spaces.ops import IntArray
 from search_spaces.space import SearchSpace
 
@@ -33,9 +33,9 @@ class EvolutionOptions:
         crossover_probability: how often a child has two parents; the paper has mutation alone.
     """
 
-    population_size: int = 24
-    sample_size: int = 6
-    crossover_probability: float = 0.0
+    population_size: int = tunable(24, 8, 16, 32, 64)
+    sample_size: int = tunable(6, 2, 4, 8, 16)
+    crossover_probability: float = tunable(0.0, 0.0, 0.5)
 
     def __post_init__(self) -> None:
         require(self.population_size >= 1, "population_size", self.population_size, "a number from 1")

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from codesign.strategies.search_state import SearchState
-from codesign.strategies.strategy import FloatArray, StateDict, Strategy, make_options, require
+from codesign.strategies.strategy import FloatArray, StateDict, Strategy, make_options, require, tunable
 from search_spaces.ops import IntArray
 from search_spaces.space import SearchSpace
 
@@ -29,9 +29,9 @@ class Nsga2Options:
         mutation_probability: how often each decision changes; None means once per candidate on average (1 / d).
     """
 
-    population_size: int = 24
-    crossover_probability: float = 0.9
-    mutation_probability: float | None = None
+    population_size: int = tunable(24, 8, 16, 32, 64)
+    crossover_probability: float = tunable(0.9, 0.5, 0.7, 0.9)
+    mutation_probability: float | None = tunable(None, None, 0.05, 0.2)
 
     def __post_init__(self) -> None:
         require(self.population_size >= 2, "population_size", self.population_size, "a number from 2")
@@ -81,10 +81,5 @@ class Nsga2(Strategy):
         children = state.winners(n, 2)
         crossed = state.rng.random(n) < self.options.crossover_probability
         children[crossed] = state.cross(children[crossed], state.winners(int(crossed.sum()), 2))
-        d = children.shape[1]
-        probability = 1 / d if self.options.mutation_probability is None else self.options.mutation_probability
-        n_mutations = state.rng.binomial(d, probability, size=n)
-        for count in range(int(n_mutations.max(initial=0))):
-            rows = n_mutations > count
-            children[rows] = state.mutate(children[rows])
-        return children
+        probability = self.options.mutation_probability
+        return state.mutate_each(children, 1 / children.shape[1] if probability is None else probability)

@@ -46,14 +46,23 @@ class Population:
         """The `n` best, of equals the older, in their old order."""
         return self.take(np.sort(np.argsort(self.places, kind="stable")[:n]))
 
+    def first(self, n: int) -> Population:
+        """The first `n` members, or all."""
+        return self.take(np.arange(min(n, len(self))))
+
     def join(self, told: Told, born: int) -> Population:
         """With the candidates of a tell that did not fail."""
         alive = np.isfinite(told.violations)
+        ages = np.full(int(alive.sum()), born, dtype=np.int64)
+        return self.plus(Population(told.codes[alive], told.losses[alive], told.violations[alive], ages))
+
+    def plus(self, other: Population) -> Population:
+        """With the members of another population behind."""
         return Population(
-            np.concatenate([self.codes, told.codes[alive]]),
-            np.concatenate([self.losses, told.losses[alive]]),
-            np.concatenate([self.violations, told.violations[alive]]),
-            np.concatenate([self.born, np.full(int(alive.sum()), born, dtype=np.int64)]),
+            np.concatenate([self.codes, other.codes]),
+            np.concatenate([self.losses, other.losses]),
+            np.concatenate([self.violations, other.violations]),
+            np.concatenate([self.born, other.born]),
         )
 
     def take(self, rows: IntArray) -> Population:

@@ -22,6 +22,7 @@ from codesign.strategies.history_optuna import History, Status
 from codesign.strategies.make_sampler_optuna import make_sampler
 from codesign.strategies.novelty import Memory, renew
 from codesign.strategies.strategy import (
+    SETTINGS,
     FloatArray,
     StateDict,
     Strategy,
@@ -37,6 +38,13 @@ _DRAWS = 2
 """Draws for one candidate before a known one is mutated."""
 _PATIENCE = 64
 """Later trials told before one that was not is given up."""
+_TPE_SETTINGS = tuple(
+    {"n_startup_trials": startup, "n_ei_candidates": candidates, "multivariate": multivariate}
+    for startup in (5, 10, 20, 40)
+    for candidates in (12, 24, 48)
+    for multivariate in (False, True)
+)
+"""What a sweep tries: the options of the default sampler."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +57,9 @@ class OptunaOptions:
     """
 
     sampler: str = "tpe"
-    sampler_options: Mapping[str, bool | int | float | str] = field(default_factory=dict)
+    sampler_options: Mapping[str, bool | int | float | str] = field(
+        default_factory=dict, metadata={SETTINGS: _TPE_SETTINGS}
+    )
 
     def __post_init__(self) -> None:
         make_sampler(self.sampler, self.sampler_options, seed=0, sequence_seed=0)

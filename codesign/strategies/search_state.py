@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from codesign.strategies.novelty import Memory, Redraw, renew
 from codesign.strategies.population import Population
-from codesign.strategies.strategy import FloatArray, StateDict, check_header, check_told, header
+from codesign.strategies.strategy import FloatArray, StateDict, Told, check_header, check_told, header
 from search_spaces.ops import IntArray
 from search_spaces.space import SearchSpace
 
@@ -38,6 +39,15 @@ class SearchState:
         """A copy with one decision of each row changed, shape (n, d)."""
         return self.space.mutate(codes, self.rng)
 
+    def mutate_each(self, codes: IntArray, probability: float) -> IntArray:
+        """A copy in which each decision changes with a probability, shape (n, d)."""
+        codes = codes.copy()
+        n_mutations = self.rng.binomial(codes.shape[1], probability, size=len(codes))
+        for count in range(int(n_mutations.max(initial=0))):
+            rows = n_mutations > count
+            codes[rows] = self.mutate(codes[rows])
+        return codes
+
     def cross(self, parents: IntArray, mates: IntArray) -> IntArray:
         """Children of two parents each, shape (n, d)."""
         return self.space.crossover(parents, mates, self.rng)
@@ -52,10 +62,27 @@ class SearchState:
 
     def learn(self, codes: IntArray, losses: FloatArray, violations: FloatArray) -> Population:
         """Remember results; returns the population with them, from which the caller chooses the new one."""
+        return self.population.join(self.note(codes, losses, violations), born=self._n_tells)
+
+    def newcomers(self, codes: IntArray, losses: FloatArray, violations: FloatArray) -> Population:
+        """Remember results; returns those that did not fail, as a population of their own."""
+        told = self.note(codes, losses, violations)
+        return Population.empty(codes.shape[1], self._n_objectives).join(told, born=self._n_tells)
+
+    def note(self, codes: IntArray, losses: FloatArray, violations: FloatArray) -> Told:
+        """Remember which candidates are known; returns their results, checked."""
         told = check_told(self.space, self._n_objectives, codes, losses, violations)
         self._memory.add(self._memory.keys(told.codes), told=True)
         self._n_tells += 1
-        return self.population.join(told, born=self._n_tells)
+        return told
+
+    def keys(self, codes: IntArray) -> list[int]:
+        """A number for each row, shape (n, d), equal for equal candidates."""
+        return self._memory.keys(codes)
+
+    def unknown(self, keys: list[int]) -> NDArray[np.bool_]:
+        """Which keys are of candidates neither proposed nor told lately, nor equal to an earlier one, shape (n,)."""
+        return self._memory.is_new(keys)
 
     def without_twins(self, population: Population) -> Population:
         """Of equal candidates the newest alone."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
@@ -23,6 +23,10 @@ StateDict = dict[str, Any]
 """JSON-able: dicts with text keys, lists, numbers, texts, booleans and None."""
 
 _OptionsT = TypeVar("_OptionsT")
+_ValueT = TypeVar("_ValueT")
+
+SETTINGS = "settings"
+"""Key of a field's metadata under which `tunable` keeps the values worth trying."""
 
 
 class Strategy(Protocol):
@@ -105,11 +109,22 @@ def make_options(options: type[_OptionsT], given: Mapping[str, object]) -> _Opti
     Raises:
         InputError: an option is unknown, or its value is refused.
     """
-    names = [field.name for field in fields(options)]  # type: ignore[arg-type]
+    names = [item.name for item in fields(options)]  # type: ignore[arg-type]
     for name in given:
         if name not in names:
             raise InputError.about("option", name, names)
     return options(**given)
+
+
+def tunable(default: _ValueT, *values: _ValueT) -> _ValueT:
+    """A field of an options class: its default, and the values that a hyper-parameter sweep tries."""
+    declared: Any = field(default=default, metadata={SETTINGS: values})
+    return declared  # type: ignore[no-any-return]
+
+
+def declared_settings(options: type) -> dict[str, tuple[Any, ...]]:
+    """The hyper-parameter space that an options class declares: values worth trying, by option."""
+    return {item.name: tuple(item.metadata[SETTINGS]) for item in fields(options) if SETTINGS in item.metadata}
 
 
 def require(holds: bool, key: str, value: object, allowed: str) -> None:

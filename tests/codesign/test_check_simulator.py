@@ -25,6 +25,7 @@ def test_our_simulators_conform(simulator: Systolic | Roofline, seed: int) -> No
     check_simulator(simulator, np.random.default_rng(seed))
 
 
+@pytest.mark.slow
 def test_every_registered_simulator_conforms_and_bears_its_id() -> None:
     points = [p for p in entry_points(group="codesign.simulators") if p.dist and p.dist.name == "codesign"]
     assert points

@@ -56,6 +56,7 @@ FLAGS = {
     "profile": {"--target", "--shape", "--batch", "--bits", "--threads", "--layers", "--totals", "--json"},
     "report": {"--out"},
     "list": {"--json"},
+    "lottery": {"--out", "--address", "--check", "--json"},
 }
 
 

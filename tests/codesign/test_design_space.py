@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from codesign.run import create_run, drive, finish_run, open_run, plan_run, stud
 from codesign.testing.spaces import check_space
 from simulators.accelerator import Columns, Field
 from simulators.design import DesignReport
+from simulators.mapping_model import MappingModel
 
 MODEL = f"{__name__}:Buffer"
 PRESET = """
@@ -119,6 +121,38 @@ def test_a_run_finds_the_true_front_and_marks_failures(preset: Path, tmp_path: P
     front = again.store.trials(again.study_id, again.front(again.parts()))
     assert {(t.genotype["kib"], t.genotype["bytes_per_cycle"]) for t in front} == true_front
     assert parts.uncounted(np.array([[2, 1]])) == ["leakage"]
+
+
+MODELS = [
+    pytest.param({"type": "dram"}, "dram-ddr3", ["latency_ns", "power_mw"], id="dram"),
+    pytest.param({"type": "soc", "graph": "toy"}, "soc-toy", ["latency_ms", "area_mm2"], id="soc"),
+    pytest.param({"type": "mapping"}, "whole.toml", ["latency_cycles", "energy_uj"], id="mapping"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "preset_name", "objectives"), MODELS)
+def test_a_job_per_model(model: dict[str, object], preset_name: str, objectives: list[str], tmp_path: Path) -> None:
+    searched = "\n".join(f"{f.name} = {json.dumps(f.allowed)}" for f in MappingModel().fields if len(f.allowed) > 1)
+    (tmp_path / "whole.toml").write_text(f'simulator = "mapping"\ndescription = "all"\n[search]\n{searched}\n')
+    space = {"type": "design", "model": model, "preset": preset_name}
+    changes = {"space": space, "objectives": {"minimize": objectives}, "budgets": []}
+    job = parse_job(job_of(changes | {"search": {"strategy": "nsga2", "trials": 24, "batch": 8, "seed": 0}}))
+    parts = plan_run(job, tmp_path / "run", tmp_path)
+    run = create_run(parts, tmp_path)
+    drive(run, parts, study_of(run, parts))
+    finish_run(run, parts)
+    trials = open_run(tmp_path / "run").store.trials(run.study_id)
+    assert len(trials) == 24
+    found = parts.space
+    assert isinstance(found, DesignSpace)
+    for trial in trials:
+        report = found.design_model.evaluate(found.designs(found.encode(trial.genotype)[None]))
+        assert trial.error == report.reasons[0]
+        if not trial.error:
+            assert {name: trial.metrics[name] for name in objectives} == {
+                name: report.metrics[name][0] for name in objectives
+            }
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from simulators import scalesim_events
 from simulators.accelerator import columns
 from simulators.roofline import Roofline
+from simulators.scalesim_costs import input_size
 from simulators.systolic import (
     DATAFLOWS,
+    MODES,
     Systolic,
     compute_utilisation,
     gemm_shape,
@@ -20,6 +23,7 @@ from simulators.systolic import (
     output_size,
     scalesim_cycles,
 )
+from simulators.systolic_energy import systolic_area_mm2
 from simulators.workload import Workload
 
 # E, F, W, R, C, dataflow -> compute cycles, mapping efficiency and compute utilisation in per cent, as SCALE-Sim 3.0.0
@@ -145,16 +149,16 @@ def workloads(n_layers: int, rng: np.random.Generator) -> Workload:
     )
 
 
-def test_groups_run_one_after_another_and_the_batch_multiplies_the_pixels() -> None:
+def test_groups_and_images_run_one_after_another() -> None:
     accelerators = columns(Systolic.fields, [{"rows": 4, "columns": 5, "dataflow": flow} for flow in DATAFLOWS])
     layer = Workload.from_layers(
         batch=3, in_channels=12, out_channels=24, out_y=7, out_x=2, filter_y=3, filter_x=2, groups=6
     )
     cycles = Systolic().simulate(layer, accelerators).columns["latency_cycles"][0]
-    one_group = [simulate_every_pe(3 * 7 * 2, 4, 2 * 3 * 2, 4, 5, flow)[0] for flow in DATAFLOWS]
-    assert cycles.tolist() == [6 * cycles_of_one for cycles_of_one in one_group]
+    one_group = [simulate_every_pe(7 * 2, 4, 2 * 3 * 2, 4, 5, flow)[0] for flow in DATAFLOWS]
+    assert cycles.tolist() == [3 * 6 * cycles_of_one for cycles_of_one in one_group]
     e, f, w = gemm_shape(layer)
-    assert (e.item(), f.item(), w.item()) == (42, 4, 12)
+    assert (e.item(), f.item(), w.item()) == (14, 4, 12)
 
 
 def test_a_batch_larger_than_a_block_equals_a_loop() -> None:
@@ -168,7 +172,8 @@ def test_a_batch_larger_than_a_block_equals_a_loop() -> None:
     e, f, w = gemm_shape(workload)
     for a in rng.integers(0, 700, 25):
         array = tuple(records[a].values())
-        expected = [int(workload.groups[i]) * scalesim_cycles(e[i], f[i], w[i], *array) for i in range(40)]
+        runs = workload.groups * workload.batch
+        expected = [int(runs[i]) * scalesim_cycles(e[i], f[i], w[i], *array) for i in range(40)]
         assert found[:, a].tolist() == [float(x) for x in expected]
 
 
@@ -180,14 +185,105 @@ def test_latency_and_the_figures_of_the_accelerator() -> None:
     assert report.per_accelerator["pes"].tolist() == [12]
     assert report.per_accelerator["scratchpad_kib"].tolist() == [1 + 32 + 16]
     assert any("DRAM" in phrase for phrase in report.uncounted)
-    assert any("energy" in phrase for phrase in report.uncounted)
+    assert any("static power" in phrase for phrase in report.uncounted)
+    assert report.per_accelerator["area_mm2"].item() == systolic_area_mm2(accelerators).item()
 
 
-def test_scratchpads_leave_the_cycles_alone() -> None:
-    small, large = columns(Systolic.fields, [{"ifmap_kib": 0}]), columns(Systolic.fields, [{"ifmap_kib": 9999}])
+def test_scratchpads_leave_the_cycles_alone_without_a_limit_on_bandwidth() -> None:
+    small, large = columns(Systolic.fields, [{"ifmap_kib": 1}]), columns(Systolic.fields, [{"ifmap_kib": 9999}])
     layer = Workload.from_layers(in_channels=64, out_channels=64, out_y=32, out_x=32, filter_y=3, filter_x=3)
     a, b = (Systolic().simulate(layer, x).columns["latency_cycles"] for x in (small, large))
     assert a == b
+
+
+def test_a_report_computes_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("events were followed")
+
+    for name in ("limited", "unlimited_writes", "window_reads"):
+        monkeypatch.setattr(scalesim_events, name, fail)
+    layer = Workload.from_layers(in_channels=64, out_channels=64, out_y=32, out_x=32, filter_y=3, filter_x=3)
+    tiny, large = {"ifmap_kib": 1, "ofmap_kib": 1}, {"ifmap_kib": 2_000, "filter_kib": 999, "ofmap_kib": 999}
+    report = Systolic().simulate(layer, columns(Systolic.fields, [tiny]))
+    closed = [
+        "latency_ms", "latency_cycles", "stall_cycles", "sram_ifmap_reads", "sram_filter_reads", "sram_ofmap_writes",
+        "dram_filter_reads",
+    ]  # fmt: skip
+    assert list(report.columns)[: len(closed)] != list(report.columns)
+    for name in closed:
+        assert report.columns[name].shape == (1, 1)
+        assert report.provenance[name] == "closed form"
+    for name in ("dram_ifmap_reads", "dram_ofmap_writes", "dram_bytes", "energy_uj"):
+        with pytest.raises(AssertionError, match="events were followed"):
+            report.columns[name]
+    # with room for everything nothing needs events, be the bandwidth limited or not
+    for bandwidth in ("limited", "unlimited"):
+        accelerators = columns(Systolic.fields, [large | {"bandwidth": bandwidth, "dataflow": "os"}])
+        report = Systolic().simulate(layer, accelerators)
+        assert all(report.provenance[name] == "closed form" for name in report.columns)
+        assert report.columns["stall_cycles"] == 0
+        assert report.columns["dram_ofmap_writes"] == 64 * 32 * 32
+        assert report.columns["dram_bytes"] == sum(
+            report.columns[f"dram_{name}"] for name in ("ifmap_reads", "filter_reads", "ofmap_writes")
+        )
+
+
+def test_only_the_metrics_that_are_wanted() -> None:
+    simulator = Systolic(["latency_cycles", "area_mm2"])
+    report = simulator.simulate(Workload.from_layers(out_y=9), columns(Systolic.fields, [{}]))
+    assert simulator.metrics == ("latency_cycles", "area_mm2")
+    assert list(report.columns) == ["latency_cycles"]
+    assert list(report.per_accelerator) == ["area_mm2"]
+    with pytest.raises(KeyError):
+        report.columns["energy_uj"]
+    with pytest.raises(ValueError, match="'latency' is not one of .* did you mean 'latency_ms'"):
+        Systolic(["latency"])
+    with pytest.raises(ValueError, match="names one twice"):
+        Systolic(["pes", "pes"])
+
+
+def test_both_modes_in_one_batch() -> None:
+    rng = np.random.default_rng(5)
+    workload = workloads(9, rng)
+    names = ["latency_ms", "latency_cycles", "sram_ifmap_reads", "sram_filter_reads", "dram_filter_reads"]
+    records = [
+        {"rows": 3, "columns": 8, "mode": mode, "bandwidth": "unlimited", "dataflow": flow}
+        for mode in MODES + MODES
+        for flow in DATAFLOWS
+    ]
+    accelerators = columns(Systolic.fields, records)
+    simulator = Systolic(names)
+    report = simulator.simulate(workload, accelerators)
+    for a in range(len(records)):
+        one = simulator.simulate(workload, {name: values[a : a + 1] for name, values in accelerators.items()})
+        for name in names:
+            assert report.columns[name][:, a].tolist() == one.columns[name][:, 0].tolist()
+    which = rng.integers(0, len(records), 9)
+    paired = simulator.simulate(workload, {k: v[which] for k, v in accelerators.items()}, paired=True)
+    for name in names:
+        assert paired.columns[name].tolist() == report.columns[name][np.arange(9), which].tolist()
+    assert report.provenance["latency_ms"] == "scalesim: closed form; physical: closed form"
+    # drained folds, loads that are not hidden and unused PEs make SCALE-Sim's cycles the larger ones
+    scalesim, physical = (report.columns["latency_cycles"][:, accelerators["mode"] == mode] for mode in MODES)
+    assert (scalesim + workload.batch[:, None] * workload.groups[:, None] >= physical).mean() > 0.9
+
+
+def test_the_input_is_padded_where_scalesim_would_not_get_the_output() -> None:
+    common = {"filter_y": 3, "filter_x": 3, "out_x": 1}
+    layers = Workload.from_layers(
+        **common,
+        out_y=[8, 8, 8, 4, 4],
+        in_y=[8, 10, 12, 8, 9],  # padded by 2; as it is; more than is needed; a partial last window; as it is
+        stride=[1, 1, 1, 2, 2],
+    )
+    assert [size.tolist() for size in input_size(layers)] == [[10, 10, 10, 8, 9], [3] * 5]
+
+
+def test_words_of_more_bits_fill_the_scratchpads_earlier() -> None:
+    layer = Workload.from_layers(in_channels=600, out_channels=1, out_y=1, bits=[8, 16])
+    report = Systolic().simulate(layer, columns(Systolic.fields, [{"dataflow": "is", "columns": 1, "filter_kib": 1}]))
+    assert report.columns["dram_filter_reads"].tolist() == [[600], [600]]
+    assert report.columns["dram_bytes"].tolist() == [[600 + 600 + 38], [2 * (600 + 600 + 38)]]
 
 
 def test_utilisation_per_layer() -> None:

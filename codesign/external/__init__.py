@@ -1,0 +1,1 @@
+"""Published simulators run beside ours; see `codesign.external.compare`."""
