@@ -275,8 +275,8 @@ def _simulator(target: Target, key: str) -> Simulator:
         return made
     if "metrics" not in signature(plugin).parameters:
         raise InputError(f"{key}.metrics: {target.type} always computes all of its metrics; leave the key out")
-    made = make(plugin, key, metrics=tuple(target.metrics))
-    return made
+    chosen: Simulator = make(plugin, key, metrics=tuple(target.metrics))
+    return chosen
 
 
 def _simulator_class(target: Target, key: str) -> type:

@@ -55,6 +55,6 @@ def _sources(name: str, found: dict[str, str]) -> dict[str, str]:
     path = Path(__file__).with_name(f"{name}.py")
     if name not in found and path.is_file():
         found[name] = path.read_text(encoding="utf-8")
-        for other in re.findall(r"^from simulators\.(\w+) import", found[name], re.MULTILINE):
+        for other in re.findall(r"^(?:from|import) simulators\.(\w+)", found[name], re.MULTILINE):
             _sources(other, found)
     return found

@@ -93,9 +93,17 @@ class OnWorkload:
         report: CostReport = self.simulator.simulate(self.workload, designs)
         n_designs = count_accelerators(self.fields, designs)
         count = np.ones(len(self.workload)) if self.count is None else self.count.astype(np.float64)
-        totals = {name: count @ column for name, column in report.columns.items()}
+        totals = {name: _in_order(count, column) for name, column in report.columns.items()}
         metrics = {name: (totals | dict(report.per_accelerator))[name] for name in self.metrics}
         return DesignReport(metrics, [""] * n_designs, report.uncounted)
+
+
+def _in_order(count: FloatArray, column: FloatArray) -> FloatArray:
+    """Sum of count x row over the layers, shape (A,): always in one order, where a matrix product's depends on A."""
+    total = np.zeros(column.shape[1])
+    for n, row in zip(count, column, strict=True):
+        total += n * row
+    return total
 
 
 def design_columns(fields: Sequence[Field], base: Mapping[str, Value], searched: Columns) -> Columns:

@@ -114,9 +114,10 @@ def test_a_run_finds_the_true_front_and_marks_failures(preset: Path, tmp_path: P
     feasible = {(kib, rate) for kib in (4, 8, 16, 32) for rate in (1.0, 2.0, 4.0, 8.0) if kib * 0.1 + rate <= 9}
     seen = {(t.genotype["kib"], t.genotype["bytes_per_cycle"]) for t in trials if t.is_feasible}
     assert seen <= feasible
-    cost = {p: (1000 / p[1] + 1000 / p[0], p[0] * 0.1 + p[1]) for p in seen}
+    sides = [(int(str(kib)), float(str(rate))) for kib, rate in seen]
+    cost = {p: (1000 / p[1] + 1000 / p[0], p[0] * 0.1 + p[1]) for p in sides}
     true_front = {
-        p for p in seen if not any(o != cost[p] and o[0] <= cost[p][0] and o[1] <= cost[p][1] for o in cost.values())
+        p for p in cost if not any(o != cost[p] and o[0] <= cost[p][0] and o[1] <= cost[p][1] for o in cost.values())
     }
     front = again.store.trials(again.study_id, again.front(again.parts()))
     assert {(t.genotype["kib"], t.genotype["bytes_per_cycle"]) for t in front} == true_front

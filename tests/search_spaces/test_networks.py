@@ -7,7 +7,8 @@ import pytest
 from search_spaces.networks import NETWORKS
 from search_spaces.ops import OpKind, total_macs, total_params
 
-# Patches, then 12 blocks of linear layers (192 x (576 + 192 + 768 + 768)) and attention over 197 tokens, the classifier.
+# Patches, then 12 blocks of linear layers (192 x (576 + 192 + 768 + 768)) and attention over 197 tokens, then the
+# classifier.
 VIT_MACS = 196 * 768 * 192 + 12 * (197 * 192 * 2304 + 2 * 3 * 197 * 197 * 64) + 192 * 1000
 
 # Parameters and multiply-accumulates at 224 x 224, 1,000 classes, of torchvision's and DeiT's reference models.
