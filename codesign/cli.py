@@ -22,6 +22,7 @@ VERBS = {
     "export": "write the best network as a verified ONNX file",
     "verify": "check an ONNX file against its manifest",
     "simulate": "cost of a network on an accelerator, beside a published simulator",
+    "proxy": "logs of simulated designs, and cost models learned from them",
     "profile": "cost of any ONNX file on any target, layer by layer",
     "report": "write the HTML report of a run",
     "lottery": "compare search agents over many hyper-parameter settings",

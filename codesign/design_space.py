@@ -21,7 +21,7 @@ from codesign.plugins import check_options, make
 from codesign.trial import Evaluation, Evaluator
 from search_spaces.ops import IntArray
 from search_spaces.space import Choice, Genotype, SearchSpace
-from simulators.accelerator import Columns, Preset, Value, load_preset
+from simulators.accelerator import Columns, Field, Preset, Value, bare_id, load_preset
 from simulators.design import DesignModel, design_columns
 
 
@@ -67,9 +67,15 @@ class DesignSpace(SearchSpace):
         options = {name: tuple(values) for name, values in self.search.items()}
         changed = replace(loaded, values={**loaded.values, **self.set}, search=options or loaded.search)
         try:
-            return changed.checked(self.design_model)
+            return changed.checked(_Described(self._id_for(loaded), self.design_model.fields))
         except ValueError as error:
             raise InputError(str(error)) from error
+
+    def _id_for(self, preset: Preset) -> str:
+        """The model's id, or for a preset of the model that it stands for (a learned proxy), that one's."""
+        model = self.design_model
+        own = preset.simulator in (model.id, bare_id(model.id))
+        return model.id if own else str(getattr(model, "stands_for", model.id))
 
     @cached_property
     def choices(self) -> tuple[Choice, ...]:
@@ -98,8 +104,8 @@ class DesignSpace(SearchSpace):
         return np.array(chosen, dtype=np.int64)
 
     def _own_file(self, value: Any) -> Any:
-        """A text as the path of the file beside the job file that it names, if there is one."""
-        if isinstance(value, str) and value and (self.job_folder / value).is_file():
+        """A text as the path of the file or folder beside the job file that it names, if there is one."""
+        if isinstance(value, str) and value and (self.job_folder / value).exists():
             return str(self.job_folder / value)
         return value
 
@@ -121,6 +127,14 @@ class DesignEvaluator(Evaluator):
     def uncounted(self, codes: IntArray) -> list[str]:
         """What the model leaves out, as phrases."""
         return list(self.space.design_model.evaluate(self.space.designs(codes[:1])).uncounted)
+
+
+@dataclass(frozen=True, slots=True)
+class _Described:
+    """What a preset is checked against."""
+
+    id: str
+    fields: tuple[Field, ...]
 
 
 def _value(value: object) -> Value:

@@ -52,6 +52,11 @@ class Proxy:
         object.__setattr__(self, "_context", _context_values(saved, self.context))
 
     @property
+    def stands_for(self) -> str:
+        """The id of the model that was learned: its presets fit the proxy too."""
+        return self.saved.model
+
+    @property
     def fields(self) -> tuple[Field, ...]:
         """The fields of the model that was learned."""
         return self.saved.fields

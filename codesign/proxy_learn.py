@@ -24,6 +24,7 @@ def learn_saved(
     *,
     holdout: float = 0.2,
     hold_out_context: str = "",
+    metrics: Sequence[str] = (),
     options: FitOptions | None = None,
     note: Note = lambda share, text: None,
 ) -> tuple[SavedProxy, Table]:
@@ -33,6 +34,7 @@ def learn_saved(
         batches: logged designs of one model.
         holdout: share of the designs held out, 0 to below 1; not used if a context is held out.
         hold_out_context: a context held out whole; "" for none.
+        metrics: the only ones to learn; none means all.
         options: how to learn.
         note: told of the progress.
 
@@ -43,6 +45,8 @@ def learn_saved(
         InputError: the batches do not fit each other, there are too few designs, or the context is unknown.
     """
     options = options or FitOptions()
+    if metrics:
+        batches = [_with_metrics(batch, metrics) for batch in batches]
     contexts = list(dict.fromkeys(batch.context for batch in batches))
     if hold_out_context and hold_out_context not in contexts:
         raise InputError.about("--hold-out-context", hold_out_context, contexts)
@@ -83,3 +87,11 @@ def check_out(folder: Path) -> None:
     parent = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise InputError(f"--out: {str(folder)!r} cannot be written: no permission in {str(parent)!r}")
+
+
+def _with_metrics(batch: LogBatch, metrics: Sequence[str]) -> LogBatch:
+    """The batch with the named metrics alone."""
+    for name in metrics:
+        if name not in batch.metrics:
+            raise InputError.about("--metric", name, batch.metrics)
+    return replace(batch, metrics={name: batch.metrics[name] for name in metrics})

@@ -222,6 +222,9 @@ def finish_run(run: Run, parts: Parts, note: Callable[[str], None] = lambda text
 
     The test split is used here and nowhere before. What was measured already is left alone.
     """
+    measuring = [screen for screen in parts.screens if hasattr(screen, "intervals")]
+    if not measuring and not hasattr(parts.evaluator, "test"):
+        return
     done = run.store.finals(run.study_id)
     members = [number for number in _thinned(run.front(parts)) if number not in done]
     if not members:
@@ -236,11 +239,10 @@ def finish_run(run: Run, parts: Parts, note: Callable[[str], None] = lambda text
                 note(f"the weights of trial {number} are gone: {weights}; its test accuracy is not measured")
             elif weights:
                 finals[number]["test_accuracy"] = parts.evaluator.test(code, run.folder / weights)
-    for screen in parts.screens:
-        if hasattr(screen, "intervals"):
-            for name, values in screen.intervals(codes).items():
-                for number, final in zip(members, values, strict=True):
-                    finals[number][name] = final
+    for screen in measuring:
+        for name, values in screen.intervals(codes).items():
+            for number, final in zip(members, values, strict=True):
+                finals[number][name] = final
     for number, found in finals.items():
         run.store.set_finals(run.study_id, number, found)
 

@@ -93,7 +93,9 @@ def run_batch(
         merge: take the outcome of an earlier design that provably behaves alike.
     """
     n_designs, n_requests = len(designs), requests.shape[1]
-    n_writes = int(requests[c.IS_WRITE].sum())
+    n_writes = int(requests[c.IS_WRITE].sum()) or None
+    banks = tuple(first_in_bank.tolist())
+    groups = tuple(range(0, len(banks), int(timing[c.BANKS_PER_GROUP])))
     evidence = np.zeros((n_designs, c.N_EVIDENCE), np.int64)
     source = np.zeros(n_designs, np.int64)
     served = np.zeros(n_requests, np.uint8)
@@ -106,7 +108,7 @@ def run_batch(
             continue
         served[:] = 0
         simulate(
-            requests, first_in_bank, timing, designs[a], n_writes, served, ready_at, delivered_at, outcomes[a],
+            requests, banks, groups, timing, designs[a], n_writes, served, ready_at, delivered_at, outcomes[a],
             evidence[n_runs],
         )  # fmt: skip
         source[n_runs] = a

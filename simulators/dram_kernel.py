@@ -32,12 +32,21 @@ _ACT, _READ, _WRITE, _PRE = range(4)
 
 
 @compiled
+def _load(buffer_kind: int, in_bank: int, in_direction: int, in_all: int) -> int:
+    """How many requests take up places of a kind of buffer."""
+    if buffer_kind == c.BANKWISE:
+        return in_bank
+    return in_direction if buffer_kind == c.READ_WRITE else in_all
+
+
+@compiled
 def simulate(
     requests: NDArray[np.uint32],
-    first_in_bank: IntArray,
+    first_in_bank: tuple[int, ...],
+    groups: tuple[int, ...],
     timing: IntArray,
     knobs: IntArray,
-    n_writes: int,
+    n_writes: int | None,
     served: NDArray[np.uint8],
     ready_at: IntArray,
     delivered_at: IntArray,
@@ -48,9 +57,10 @@ def simulate(
 
     Args:
         requests: shape (N_REQUEST_ROWS, R), the decoded trace.
-        first_in_bank: shape (banks,).
+        first_in_bank: of each bank. The lengths of the tuples are constants to the compiler, which saves a tenth.
+        groups: first bank of each group.
         timing, knobs: shapes (N_TIMINGS,), cycles, and (N_KNOBS,).
-        n_writes: how many of the requests are writes.
+        n_writes: how many of the requests are writes; None stands for none, and compiles to a shorter loop.
         served: shape (R,), work space that must hold zeros.
         ready_at, delivered_at: shape (R,), work space.
         outcome, evidence: shapes (N_OUTCOMES,) and (N_EVIDENCE,), to be filled; `evidence` must hold zeros.
@@ -58,8 +68,8 @@ def simulate(
     bank_of, row_of, is_write, cycle = requests[c.BANK], requests[c.ROW], requests[c.IS_WRITE], requests[c.CYCLE]
     next_in_bank, next_in_row = requests[c.NEXT_IN_BANK], requests[c.NEXT_IN_ROW]
     last_at_address = requests[c.LAST_AT_ADDRESS]
-    n_requests, n_banks = len(bank_of), len(first_in_bank)
-    n_groups = n_banks // timing[c.BANKS_PER_GROUP]
+    n_requests, n_banks, n_groups = len(bank_of), len(first_in_bank), len(groups)
+    has_writes = n_writes is not None
     t_rp, t_refi = timing[c.T_RP], timing[c.T_REFI]
     policy, scheduler = knobs[c.POLICY], knobs[c.SCHEDULER]
     buffer_kind, buffer_size = knobs[c.BUFFER], knobs[c.BUFFER_SIZE]
@@ -67,7 +77,9 @@ def simulate(
 
     # banks: state, queue, and earliest cycles by the bank's own rules
     is_open, open_row, queued = np.zeros(n_banks, np.int64), np.zeros(n_banks, np.int64), np.zeros(n_banks, np.int64)
-    front = first_in_bank.astype(np.uint32)  # first request that is not served
+    front = np.zeros(n_banks, np.uint32)  # first request that is not served
+    for b in range(n_banks):
+        front[b] = first_in_bank[b]
     hit = np.full(n_banks, n_requests, np.uint32)  # first one of them to the open row
     activated_at, act_from = np.zeros(n_banks, np.int64), np.zeros(n_banks, np.int64)
     cas_from, pre_from, rda_from = np.zeros(n_banks, np.int64), np.zeros(n_banks, np.int64), np.zeros(n_banks, np.int64)
@@ -75,7 +87,7 @@ def simulate(
     slot, low = np.zeros(n_banks, np.uint32), np.zeros(n_banks, np.uint32)
     wanted_from = np.full(n_banks, _NEVER)
     closes, bits = np.zeros(n_banks, np.int64), np.zeros(n_banks, np.int64)
-    group = (np.arange(n_banks) // timing[c.BANKS_PER_GROUP]).astype(np.uint32)
+    group = (np.arange(n_banks) // (n_banks // n_groups)).astype(np.uint32)
     shared_from = np.zeros(4 * n_groups, np.int64)  # per slot: earliest cycle by the rules between banks
     last_acts, oldest_act = np.full(4, -_NEVER), 0
     best, bus_from = _NO_KEY, 0
@@ -89,7 +101,8 @@ def simulate(
     k, n_queued, n_queued_writes, last_bank = 0, 0, 0, 0
     admitted, entered, arrival = int(cycle[0]), -1, int(cycle[0])
     is_waiting, is_late, is_unknown = False, True, False  # is_unknown: a response must free a place first
-    n_served, n_delivered, next_in_order, seen = 0, 0, 0, 0
+    n_served, n_delivered = 0, 0
+    is_streamed = not is_simple  # when a response is delivered matters to the requests that come after it
     fifo_delivery, ordered_delivery, end = -1, -1, _NEVER
     last_is_write = 0
 
@@ -123,10 +136,7 @@ def simulate(
             # ---- a request asks for buffer space
             blocked_at = -1
             load1 = max(n_queued - n_queued_writes, n_queued_writes)
-            load = (
-                queued[last_bank] if buffer_kind == c.BANKWISE else load1 if buffer_kind == c.READ_WRITE else n_queued
-            )
-            if load < buffer_size:
+            if _load(buffer_kind, queued[last_bank], load1, n_queued) < buffer_size:
                 passed0, passed1 = max(passed0, queued[last_bank]), max(passed1, load1)
                 passed2 = max(passed2, n_queued)
                 is_entering = True
@@ -181,11 +191,8 @@ def simulate(
             if kind == _ACT:
                 n_act += 1
                 is_open[b], open_row[b], hit[b], activated_at[b] = 1, row_of[p], p, now
-                act_from[b], cas_from[b], pre_from[b] = (
-                    now + timing[c.T_RC],
-                    now + timing[c.T_RCD],
-                    now + timing[c.T_RAS],
-                )
+                act_from[b], cas_from[b] = now + timing[c.T_RC], now + timing[c.T_RCD]
+                pre_from[b] = now + timing[c.T_RAS]
                 last_acts[oldest_act] = now
                 oldest_act = (oldest_act + 1) & 3
                 not_before = max(now + timing[c.T_RRD_S], last_acts[oldest_act] + timing[c.T_FAW])
@@ -205,9 +212,9 @@ def simulate(
                 last_end = now + t_rp - 1
             else:
                 differs |= bits[b]
-                is_all_dirty = n_writes > 0 and last_is_write != is_write[p]
+                is_all_dirty = has_writes and last_is_write != is_write[p]
                 last_is_write = is_write[p]
-                if kind == _READ:
+                if kind == _READ or not has_writes:
                     closed = now + timing[c.T_RD_PRE]
                     before_read, own_read = now + timing[c.T_CCD_S], now + timing[c.T_CCD_L]
                     before_write = own_write = now + timing[c.T_RD_WR]
@@ -236,6 +243,8 @@ def simulate(
                     last_closed = max(last_closed, closed)
                 # ---- the request leaves its queue
                 served[p] = 1
+                if p != n_served:
+                    is_reordered = 1
                 n_served += 1
                 n_queued -= 1
                 queued[b] -= 1
@@ -252,25 +261,23 @@ def simulate(
                 # ---- its response, delivered as the data come and in the order of the requests
                 ready_at[p] = ready
                 fifo_delivery = max(ready, fifo_delivery + 1)
-                if not in_order:
-                    delivered_at[n_delivered] = fifo_delivery
-                    n_delivered += 1
-                if p != next_in_order:
-                    is_reordered = 1
-                while next_in_order < k and served[next_in_order]:
-                    ordered_delivery = max(ready_at[next_in_order], ordered_delivery + 1)
-                    if in_order:
-                        delivered_at[n_delivered] = ordered_delivery
+                if is_streamed:
+                    if not in_order:
+                        delivered_at[n_delivered] = fifo_delivery
                         n_delivered += 1
-                    next_in_order += 1
+                    else:
+                        while n_delivered < k and served[n_delivered]:
+                            ordered_delivery = max(ready_at[n_delivered], ordered_delivery + 1)
+                            delivered_at[n_delivered] = ordered_delivery
+                            n_delivered += 1
                 if n_served == n_requests:
+                    if not (is_streamed and in_order):
+                        for request in range(n_requests):
+                            ordered_delivery = max(ready_at[request], ordered_delivery + 1)
                     end = ordered_delivery if in_order else fifo_delivery
                 if is_waiting:
                     load1 = max(n_queued - n_queued_writes, n_queued_writes)
-                    load = queued[last_bank]
-                    if buffer_kind != c.BANKWISE:
-                        load = load1 if buffer_kind == c.READ_WRITE else n_queued
-                    if load < buffer_size:
+                    if _load(buffer_kind, queued[last_bank], load1, n_queued) < buffer_size:
                         passed0, passed1 = max(passed0, queued[last_bank]), max(passed1, load1)
                         passed2 = max(passed2, n_queued)
                         is_waiting, is_entering = False, True
@@ -284,7 +291,8 @@ def simulate(
             entering = bank_of[k]
             queued[entering] += 1
             n_queued += 1
-            n_queued_writes += is_write[k]
+            if has_writes:
+                n_queued_writes += is_write[k]
             last_bank, entered = entering, now
             k += 1
             is_unknown = k < n_requests
@@ -299,9 +307,9 @@ def simulate(
                 admitted = max(admitted + 1, int(cycle[k]))
                 # a place that is freed while the request before still waits to enter makes no difference
                 harmless = max(admitted, entered)
-                while seen < n_delivered and delivered_at[seen] <= harmless:
-                    seen += 1
-                active_needed = max(active_needed, k - seen + 1)
+                held = k - active_needed  # the response that frees the place, were this the limit
+                while held >= 0 and (held >= n_delivered or delivered_at[held] > harmless):
+                    active_needed, held = active_needed + 1, held - 1
                 if k >= max_active and delivered_at[k - max_active] > admitted:
                     admitted = delivered_at[k - max_active]
                     if admitted > harmless:
@@ -356,7 +364,7 @@ def simulate(
                     is_hit = row_of[first] == open_row[b]
                     if oldest_hit < k:
                         grouped = oldest_hit
-                        if n_writes > 0:
+                        if has_writes:
                             later = oldest_hit
                             while later < k:
                                 if served[later] == 0 and is_write[later] == last_is_write:
@@ -375,7 +383,7 @@ def simulate(
                     if policy != c.CLOSED and not is_hit:
                         kind, earliest = _PRE, pre_from[b]
                     else:
-                        kind = _WRITE if is_write[chosen] else _READ
+                        kind = _WRITE if has_writes and is_write[chosen] else _READ
                         # a further hit as the schedulers see it: the second in the queue, or any second hit
                         is_next_hit = is_any_hit = False
                         if queued[b] > 1:
@@ -401,7 +409,7 @@ def simulate(
                         if is_closing and kind == _READ:
                             earliest = max(earliest, rda_from[b])
                         closes[b], bits[b] = is_closing, bit
-                        if n_writes > 0:
+                        if has_writes:
                             differs |= bit
                 slot[b] = group[b] * 4 + kind
                 low[b] = (chosen << BANK_BITS) | b
@@ -417,11 +425,17 @@ def simulate(
             best = _NO_KEY
             for b in range(n_banks):
                 at = max(wanted_from[b], shared_from[slot[b]], bus_from)
-                if at < 0:  # never: it keeps the compiler from using vectors, which are slower for so few banks
-                    break
                 best = min(best, (at << _LOW_BITS) | low[b])
         if ordered_key != _NO_KEY and (best != ordered_key or bank_of[k - 1] == (best & _BANK_MASK)):
             order_matters = 1
+        # ---- a refusal that is certain: nothing happens before the next request asks, and there is no place for it
+        if not is_waiting and not is_unknown and k < n_requests and not is_blocked and refresh_wants == 0:
+            load1 = max(n_queued - n_queued_writes, n_queued_writes)
+            load = _load(buffer_kind, queued[last_bank], load1, n_queued)
+            if load >= buffer_size and arrival < best >> _LOW_BITS and arrival < trigger:
+                failed0, failed1 = min(failed0, queued[last_bank]), min(failed1, load1)
+                failed2 = min(failed2, n_queued)
+                is_waiting = True
 
     power_end = max(last_end, 0)
     if last_closed >= bus_from:  # after the last command on the bus
@@ -431,13 +445,10 @@ def simulate(
     else:
         active_cycles += active_until - first_active
         power_end = max(power_end, active_until)
-    outcome[c.END], outcome[c.ACTIVATES], outcome[c.PRECHARGES], outcome[c.REFRESHES] = (
-        end,
-        n_act,
-        n_act - n_open,
-        n_refresh,
-    )
-    outcome[c.READS], outcome[c.WRITES] = n_requests - n_writes, n_writes
+    outcome[c.END], outcome[c.REFRESHES] = end, n_refresh
+    outcome[c.ACTIVATES], outcome[c.PRECHARGES] = n_act, n_act - n_open
+    outcome[c.WRITES] = 0 if n_writes is None else n_writes
+    outcome[c.READS] = n_requests - outcome[c.WRITES]
     outcome[c.ACTIVE_CYCLES], outcome[c.POWER_CYCLES] = active_cycles, power_end
     evidence[c.PASSED], evidence[c.PASSED + 1], evidence[c.PASSED + 2] = passed0, passed1, passed2
     evidence[c.FAILED], evidence[c.FAILED + 1], evidence[c.FAILED + 2] = failed0, failed1, failed2

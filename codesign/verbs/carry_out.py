@@ -28,7 +28,7 @@ def _carry_out(run: Run, parts: Parts, address: str) -> None:
     began = time.monotonic()
     job = run.job
     console.print(
-        f"{job.name}: {job.space.type} x {', '.join(job.targets) or 'no target'}, "
+        f"{job.name}: {' x '.join(filter(None, (job.space.type, ', '.join(job.targets))))}, "
         f"{size_text(parts.space.size)} candidates, {job.search.strategy.type}, {job.search.trials:,} trials, "
         f"driver {job.driver.type}; folder {run.folder}",
         soft_wrap=True,

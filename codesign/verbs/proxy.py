@@ -43,10 +43,17 @@ def log_command(run_folder: Path, out: Path) -> None:
     help="Share of the designs that are not learned from but held out to measure the errors.",
 )  # fmt: skip
 @click.option("--hold-out-context", metavar="NAME", default="", help="Hold out a whole context, such as a trace.")
+@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Learn this one alone. May be repeated.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of everything random.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def fit_command(
-    sources: tuple[Path, ...], out: Path, holdout: float, hold_out_context: str, seed: int, as_json: bool
+    sources: tuple[Path, ...],
+    out: Path,
+    holdout: float,
+    hold_out_context: str,
+    metrics: tuple[str, ...],
+    seed: int,
+    as_json: bool,
 ) -> None:
     """Learn a proxy from logs and runs."""
     from rich.console import Console
@@ -62,7 +69,12 @@ def fit_command(
     batches = read_logs(sources)
     with fit_progress(console) as note:
         saved, table = learn_saved(
-            batches, holdout=holdout, hold_out_context=hold_out_context, options=FitOptions(seed=seed), note=note
+            batches,
+            holdout=holdout,
+            hold_out_context=hold_out_context,
+            metrics=metrics,
+            options=FitOptions(seed=seed),
+            note=note,
         )
     save_proxy(saved, out, table)
     _print(saved, as_json)

@@ -140,16 +140,17 @@ def test_the_python_version_of_the_kernel_gives_the_same_outcome() -> None:
         trace = random_trace(rng, device, 60)
         knobs = encode_designs(columns(Dram.fields, [random_knobs(rng)]))[0]
         requests, first_in_bank = decode_trace(device, trace)
-        outcomes = []
+        outcomes, timing = [], device.timing_vector()
         for function in (simulate, interpreted):
             outcome, evidence = np.zeros(codes.N_OUTCOMES, np.int64), np.zeros(codes.N_EVIDENCE, np.int64)
             n = len(trace)
             function(
                 requests,
-                first_in_bank,
-                device.timing_vector(),
+                tuple(first_in_bank.tolist()),
+                tuple(range(0, len(first_in_bank), int(timing[codes.BANKS_PER_GROUP]))),
+                timing,
                 knobs,
-                int(trace.is_write.sum()),
+                int(trace.is_write.sum()) or None,
                 np.zeros(n, np.uint8),
                 np.zeros(n, np.int64),
                 np.zeros(n, np.int64),
