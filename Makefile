@@ -7,6 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Ray, mypy and pytest inherit these: quiet, reproducible, no call home.
 export RAY_USAGE_STATS_ENABLED := 0
+FAST := not torch and not ray and not slow
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test fast lint types clean
@@ -26,11 +27,13 @@ demo: $(VENV)/.installed
 	echo "report:       $$out/report.html"; \
 	echo "main job: $$(( $$(date +%s) - began )) s"
 
+# Light tests side by side; those that start Ray or train one after another, for they fill the cores themselves.
 test: $(VENV)/.installed lint types
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "$(FAST)" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not ($(FAST))"
 
 fast: $(VENV)/.installed
-	$(BIN)/python -m pytest -m "not torch and not ray and not slow"
+	$(BIN)/python -m pytest -m "$(FAST)"
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -135,18 +135,16 @@ def simulate(
         if arrival_time == now and (not is_late or (trigger_time > now and command_time > now)):
             # ---- a request asks for buffer space
             blocked_at = -1
-            load1 = max(n_queued - n_queued_writes, n_queued_writes)
-            if _load(buffer_kind, queued[last_bank], load1, n_queued) < buffer_size:
-                passed0, passed1 = max(passed0, queued[last_bank]), max(passed1, load1)
-                passed2 = max(passed2, n_queued)
+            in_bank, load1 = queued[last_bank], max(n_queued - n_queued_writes, n_queued_writes)
+            if _load(buffer_kind, in_bank, load1, n_queued) < buffer_size:
+                passed0, passed1, passed2 = max(passed0, in_bank), max(passed1, load1), max(passed2, n_queued)
                 is_entering = True
                 if trigger_time == now or (refresh_wants and command_time == now):
                     order_matters = 1
                 elif command_time == now:
                     ordered_key = best
             else:
-                failed0, failed1 = min(failed0, queued[last_bank]), min(failed1, load1)
-                failed2 = min(failed2, n_queued)
+                failed0, failed1, failed2 = min(failed0, in_bank), min(failed1, load1), min(failed2, n_queued)
                 is_waiting = True
         elif trigger_time < command_time or (trigger_time == now and trigger_time == command_time):
             pass
@@ -243,8 +241,7 @@ def simulate(
                     last_closed = max(last_closed, closed)
                 # ---- the request leaves its queue
                 served[p] = 1
-                if p != n_served:
-                    is_reordered = 1
+                is_reordered |= p != n_served
                 n_served += 1
                 n_queued -= 1
                 queued[b] -= 1
@@ -261,29 +258,24 @@ def simulate(
                 # ---- its response, delivered as the data come and in the order of the requests
                 ready_at[p] = ready
                 fifo_delivery = max(ready, fifo_delivery + 1)
-                if is_streamed:
-                    if not in_order:
-                        delivered_at[n_delivered] = fifo_delivery
-                        n_delivered += 1
-                    else:
-                        while n_delivered < k and served[n_delivered]:
-                            ordered_delivery = max(ready_at[n_delivered], ordered_delivery + 1)
-                            delivered_at[n_delivered] = ordered_delivery
-                            n_delivered += 1
+                if is_streamed and not in_order:
+                    delivered_at[n_delivered] = fifo_delivery
+                    n_delivered += 1
+                while is_streamed and in_order and n_delivered < k and served[n_delivered]:
+                    ordered_delivery = max(ready_at[n_delivered], ordered_delivery + 1)
+                    delivered_at[n_delivered] = ordered_delivery
+                    n_delivered += 1
                 if n_served == n_requests:
-                    if not (is_streamed and in_order):
-                        for request in range(n_requests):
-                            ordered_delivery = max(ready_at[request], ordered_delivery + 1)
+                    for request in range(n_delivered if in_order else 0, n_requests):
+                        ordered_delivery = max(ready_at[request], ordered_delivery + 1)
                     end = ordered_delivery if in_order else fifo_delivery
                 if is_waiting:
-                    load1 = max(n_queued - n_queued_writes, n_queued_writes)
-                    if _load(buffer_kind, queued[last_bank], load1, n_queued) < buffer_size:
-                        passed0, passed1 = max(passed0, queued[last_bank]), max(passed1, load1)
-                        passed2 = max(passed2, n_queued)
+                    in_bank, load1 = queued[last_bank], max(n_queued - n_queued_writes, n_queued_writes)
+                    if _load(buffer_kind, in_bank, load1, n_queued) < buffer_size:
+                        passed0, passed1, passed2 = max(passed0, in_bank), max(passed1, load1), max(passed2, n_queued)
                         is_waiting, is_entering = False, True
                     else:
-                        failed0, failed1 = min(failed0, queued[last_bank]), min(failed1, load1)
-                        failed2 = min(failed2, n_queued)
+                        failed0, failed1, failed2 = min(failed0, in_bank), min(failed1, load1), min(failed2, n_queued)
 
         # ---- a request enters the controller; when may the next one?
         entering = -1
@@ -291,8 +283,7 @@ def simulate(
             entering = bank_of[k]
             queued[entering] += 1
             n_queued += 1
-            if has_writes:
-                n_queued_writes += is_write[k]
+            n_queued_writes += is_write[k] if has_writes else 0
             last_bank, entered = entering, now
             k += 1
             is_unknown = k < n_requests
@@ -409,8 +400,7 @@ def simulate(
                         if is_closing and kind == _READ:
                             earliest = max(earliest, rda_from[b])
                         closes[b], bits[b] = is_closing, bit
-                        if has_writes:
-                            differs |= bit
+                        differs |= bit if has_writes else 0
                 slot[b] = group[b] * 4 + kind
                 low[b] = (chosen << BANK_BITS) | b
                 wanted_from[b] = max(earliest, now)
@@ -430,11 +420,10 @@ def simulate(
             order_matters = 1
         # ---- a refusal that is certain: nothing happens before the next request asks, and there is no place for it
         if not is_waiting and not is_unknown and k < n_requests and not is_blocked and refresh_wants == 0:
-            load1 = max(n_queued - n_queued_writes, n_queued_writes)
-            load = _load(buffer_kind, queued[last_bank], load1, n_queued)
+            in_bank, load1 = queued[last_bank], max(n_queued - n_queued_writes, n_queued_writes)
+            load = _load(buffer_kind, in_bank, load1, n_queued)
             if load >= buffer_size and arrival < best >> _LOW_BITS and arrival < trigger:
-                failed0, failed1 = min(failed0, queued[last_bank]), min(failed1, load1)
-                failed2 = min(failed2, n_queued)
+                failed0, failed1, failed2 = min(failed0, in_bank), min(failed1, load1), min(failed2, n_queued)
                 is_waiting = True
 
     power_end = max(last_end, 0)

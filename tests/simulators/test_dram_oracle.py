@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from simulators import dram_batch
 from simulators import dram_codes as codes
 from simulators.accelerator import columns
 from simulators.compile_numba import IS_COMPILED
@@ -30,6 +31,17 @@ from simulators.dram_trace import Trace
 from tests.simulators.dram_oracle import run_oracle
 
 DEVICES = [load_device("ddr3-1600-1gb-x8"), load_device("ddr4-2400-4gb-x8")]
+
+
+def use_python(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the kernel as Python, which spares a compilation per kind of device, except in tests marked slow."""
+    if request.node.get_closest_marker("slow") is None:
+        for name in ("simulate", "find_alike"):
+            function = getattr(dram_batch, name)
+            monkeypatch.setattr(dram_batch, name, getattr(function, "py_func", function))
+
+
+python_loop = pytest.fixture(autouse=True)(use_python)
 
 
 def random_device(rng: np.random.Generator) -> DramDevice:
@@ -136,7 +148,7 @@ def test_the_python_version_of_the_kernel_gives_the_same_outcome() -> None:
     rng = np.random.default_rng(3)
     interpreted = simulate.py_func  # type: ignore[attr-defined]
     for _ in range(4):
-        device = random_device(rng)
+        device = replace(DEVICES[0], timing_cycles={**DEVICES[0].timing_cycles, "RFC": 40, "REFI": 300})
         trace = random_trace(rng, device, 60)
         knobs = encode_designs(columns(Dram.fields, [random_knobs(rng)]))[0]
         requests, first_in_bank = decode_trace(device, trace)
