@@ -116,9 +116,11 @@ def main(arguments: list[str]) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("table", type=Path, help="CSV file of DRAMsim3's figures")
-    parser.add_argument("--traces", type=Path, required=True, help="folder of the traces, dramsim3_NAME.trace")
-    parser.add_argument("--devices", type=Path, required=True, help="JSON file of the devices")
+    parser.add_argument("--traces", type=Path, help="folder of the traces, dramsim3_NAME.trace; default: beside TABLE")
+    parser.add_argument("--devices", type=Path, help="JSON file; default: dramsim3_devices.json beside TABLE")
     options = parser.parse_args(arguments)
+    options.traces = options.traces or options.table.parent / "traces"
+    options.devices = options.devices or options.table.parent / "dramsim3_devices.json"
     try:
         return compare(options.table, options.traces, options.devices)
     except ValueError as error:

@@ -52,6 +52,7 @@ class Parts:
     evaluator: Evaluator
     screens: tuple[Evaluator, ...]
     cost: CostEvaluator | DesignEvaluator
+    note: str = ""
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -179,19 +180,31 @@ def _parts(
     return parts
 
 
-def find_feasible(parts: Parts, seed: int, n: int = 1024, generations: int = 12) -> None:
+LISTED = 20_000
+"""A space of at most so many codes is listed whole where its cost is arithmetic."""
+
+
+def find_feasible(parts: Parts, seed: int, n: int = 1024, generations: int = 12) -> str:
     """Look for one candidate within the budgets on simulated metrics; sampling first, then descending the violation.
 
+    A small space of designs is listed whole, so that the answer is certain.
+
+    Returns:
+        "", or what to tell of a space of designs in which none was found: their evaluation is all that the run does,
+        and its strategy may find what this look did not.
+
     Raises:
-        BudgetError: none was found; the message says how near the search came for each budget.
+        BudgetError: none was found, and candidates would be trained or the whole space was listed; the message says how
+            near the search came for each budget.
     """
     screens = parts.evaluator.screens if isinstance(parts.evaluator, CostOnly) else parts.screens
     cheap = next((part for part in screens if isinstance(part, Simulated | DesignEvaluator)), None)
     budgets = [budget for budget in parts.objectives.budgets if cheap is not None and budget.metric in cheap.metrics]
     if cheap is None or not budgets:
-        return
+        return ""
     rng = np.random.default_rng(seed)
-    codes = parts.space.sample(n, rng)
+    is_listed = isinstance(cheap, DesignEvaluator) and parts.space.size <= LISTED
+    codes = _all_codes(parts.space) if is_listed else parts.space.sample(n, rng)
     closest: dict[str, float] = {}
     n_seen = 0
     for _ in range(generations):
@@ -199,19 +212,31 @@ def find_feasible(parts: Parts, seed: int, n: int = 1024, generations: int = 12)
         n_seen += len(codes)
         violations = parts.objectives.violations({budget.metric: metrics[budget.metric] for budget in budgets})
         if (violations == 0).any():
-            return
+            return ""
         violations = np.nan_to_num(violations, nan=np.inf)  # a design that cannot work
         for budget in budgets:
             known = metrics[budget.metric][np.isfinite(metrics[budget.metric])]
             best = known.min(initial=np.inf) if budget.upper else known.max(initial=-np.inf)
             held = closest.get(budget.text, best)
             closest[budget.text] = min(best, held) if budget.upper else max(best, held)
+        if is_listed:
+            break
         parents = codes[np.argsort(violations, kind="stable")[: n // 8]]
-        codes = parts.space.mutate(parents[rng.integers(0, len(parents), n // 2)], rng)
+        first, second = (parents[rng.integers(0, len(parents), n // 2)] for _ in range(2))
+        is_crossed = rng.random(n // 2) < 0.5
+        first[is_crossed] = parts.space.crossover(first[is_crossed], second[is_crossed], rng)
+        codes = parts.space.mutate(first, rng)
     nearest = "; ".join(f"{text}: the nearest of them has {value:.6g}" for text, value in closest.items())
-    raise BudgetError(
-        f"budgets: none of {n_seen:,} candidates meets them ({nearest}); relax a budget or widen the space"
-    )
+    message = f"budgets: none of {n_seen:,} candidates meets them ({nearest})"
+    if isinstance(cheap, DesignEvaluator) and not is_listed:
+        return f"{message} before the search; it goes on all the same"
+    raise BudgetError(f"{message}; relax a budget or widen the space")
+
+
+def _all_codes(space: SearchSpace) -> IntArray:
+    """Every code of a small space, shape (size, d)."""
+    index = np.unravel_index(np.arange(space.size), tuple(space.n_options.tolist()))
+    return np.stack(index, axis=1).astype(np.int64)
 
 
 def _reader(job: Job, job_folder: Path) -> Reader:

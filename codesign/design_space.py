@@ -22,7 +22,7 @@ from codesign.trial import Evaluation, Evaluator
 from search_spaces.ops import IntArray
 from search_spaces.space import Choice, Genotype, SearchSpace
 from simulators.accelerator import Columns, Field, Preset, Value, bare_id, load_preset
-from simulators.design import DesignModel, design_columns
+from simulators.design import DesignModel, design_columns, whole_space
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,8 @@ class DesignSpace(SearchSpace):
 
     Attributes:
         model: its name, or `{type: name, option: value}`; a text that names a file beside the job file is that file.
-        preset: a preset of the model or a .toml file: what is fixed, and under `[search]` what may be chosen.
+        preset: a preset of the model or a .toml file: what is fixed, under `[search]` what may be chosen, and under
+            `[model]` options of the model where `model` gives none. "" searches every field over all it allows.
         set: fields that replace the preset's.
         search: field -> options, in place of the preset's `[search]`.
         job_folder: where the job file lies.
@@ -41,7 +42,7 @@ class DesignSpace(SearchSpace):
     """
 
     model: str | dict[str, Any]
-    preset: str
+    preset: str = ""
     set: dict[str, int | float | str] = field(default_factory=dict)
     search: dict[str, list[int | float | str]] = field(default_factory=dict)
     job_folder: Path = Path()
@@ -55,6 +56,8 @@ class DesignSpace(SearchSpace):
     def design_model(self) -> DesignModel:
         """The model, made with its options."""
         section = {"type": self.model} if isinstance(self.model, str) else dict(self.model)
+        if self._loaded and bare_id(self._loaded.simulator) == bare_id(str(section.get("type"))):
+            section = {**self._loaded.options, **section}
         plugin, options = check_options("models", section, "model")
         options = {name: self._own_file(value) for name, value in options.items()}
         made: DesignModel = make(plugin, "model", **options)
@@ -63,13 +66,20 @@ class DesignSpace(SearchSpace):
     @cached_property
     def checked_preset(self) -> Preset:
         """The preset with the job's own values and options, checked against the model's fields."""
-        loaded: Preset = make(load_preset, "preset", self._own_file(self.preset))  # type: ignore[arg-type]
+        loaded: Preset = self._loaded or make(whole_space, "preset", self.design_model)  # type: ignore[arg-type]
         options = {name: tuple(values) for name, values in self.search.items()}
         changed = replace(loaded, values={**loaded.values, **self.set}, search=options or loaded.search)
         try:
             return changed.checked(_Described(self._id_for(loaded), self.design_model.fields))
         except ValueError as error:
             raise InputError(str(error)) from error
+
+    @cached_property
+    def _loaded(self) -> Preset | None:
+        if not self.preset:
+            return None
+        loaded: Preset = make(load_preset, "preset", self._own_file(self.preset))  # type: ignore[arg-type]
+        return loaded
 
     def _id_for(self, preset: Preset) -> str:
         """The model's id, or for a preset of the model that it stands for (a learned proxy), that one's."""

@@ -109,7 +109,7 @@ def plan_run(job: Job, folder: Path, job_folder: Path) -> Parts:
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise InputError(f"--out: {str(folder)!r} cannot be written: no permission in {str(parent)!r}")
     parts = assemble(job, folder, job_folder)
-    find_feasible(parts, job.search.seed)
+    parts = replace(parts, note=find_feasible(parts, job.search.seed))
     if job.store is not None:
         try:
             Store(_store_url(job, folder, job_folder)).close()

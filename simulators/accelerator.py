@@ -5,6 +5,7 @@ and, under `[search]`, the fields that may be searched with their options:
 
     simulator = "systolic"
     description = "a 16 x 16 array"
+    [model]
     [values]
     rows = 16
     [search]
@@ -116,6 +117,7 @@ class Preset:
         description: one line.
         values: fields that differ from the simulator's defaults (all of them once checked against a simulator).
         search: fields that may be searched, each with its options.
+        options: of the model itself (`[model]` in the file), such as the device that a memory controller drives.
     """
 
     name: str
@@ -123,6 +125,7 @@ class Preset:
     description: str
     values: Mapping[str, Value]
     search: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    options: Mapping[str, Value] = field(default_factory=dict)
 
     def checked(self, simulator: HasFields) -> Preset:
         """The preset with every field of the simulator filled in and every value and option checked.
@@ -145,7 +148,7 @@ class Preset:
             if len(set(checked)) != len(checked):
                 raise ValueError(f"{key}: {list(checked)} lists an option twice")
             search[name] = checked
-        return Preset(self.name, self.simulator, self.description, values, search)
+        return Preset(self.name, self.simulator, self.description, values, search, self.options)
 
 
 def bare_id(simulator: str) -> str:
@@ -232,7 +235,7 @@ def count_accelerators(fields: Sequence[Field], accelerators: Columns) -> int:
 
 
 def _preset(name: str, data: Mapping[str, object]) -> Preset:
-    known = ("simulator", "description", "values", "search")
+    known = ("simulator", "description", "model", "values", "search")
     for key in data:
         if key not in known:
             raise _unknown(name, key, known)
@@ -243,18 +246,19 @@ def _preset(name: str, data: Mapping[str, object]) -> Preset:
             raise ValueError(f"{name}.{key}: {text!r} is not allowed; use a text")
         texts[key] = text
     tables: dict[str, dict[str, object]] = {}
-    for key in ("values", "search"):
+    for key in ("model", "values", "search"):
         table = data.get(key, {})
         if not isinstance(table, dict):
             raise ValueError(f"{name}.{key}: {table!r} is not allowed; use a table")
         tables[key] = table
     values = {k: _plain(v, f"{name}.values.{k}") for k, v in tables["values"].items()}
+    options = {k: _plain(v, f"{name}.model.{k}") for k, v in tables["model"].items()}
     search: dict[str, tuple[Value, ...]] = {}
-    for k, options in tables["search"].items():
-        if not isinstance(options, list):
-            raise ValueError(f"{name}.search.{k}: {options!r} is not allowed; use a list of values")
-        search[k] = tuple(_plain(option, f"{name}.search.{k}") for option in options)
-    return Preset(name, texts["simulator"], texts["description"], values, search)
+    for k, listed in tables["search"].items():
+        if not isinstance(listed, list):
+            raise ValueError(f"{name}.search.{k}: {listed!r} is not allowed; use a list of values")
+        search[k] = tuple(_plain(option, f"{name}.search.{k}") for option in listed)
+    return Preset(name, texts["simulator"], texts["description"], values, search, options)
 
 
 def _plain(value: object, key: str) -> Value:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from simulators.accelerator import Columns, Field, HasFields, Value, check_values, columns, count_accelerators
+from simulators.accelerator import Columns, Field, HasFields, Preset, Value, check_values, columns, count_accelerators
 from simulators.report import CostReport
 from simulators.simulator import Simulator
 from simulators.workload import FloatArray, IntArray, Workload
@@ -104,6 +104,20 @@ def _in_order(count: FloatArray, column: FloatArray) -> FloatArray:
     for n, row in zip(count, column, strict=True):
         total += n * row
     return total
+
+
+def whole_space(model: DesignModel) -> Preset:
+    """A preset that searches every field of a model over all values it allows; the base design has the defaults.
+
+    Raises:
+        ValueError: a field allows values without end; list options in a preset.
+    """
+    for f in model.fields:
+        if not f.allowed:
+            raise ValueError(f"{model.id}.{f.name} may be any {f.kind}; list its options in a preset")
+    values = {f.name: f.default for f in model.fields}
+    search = {f.name: f.allowed for f in model.fields if len(f.allowed) > 1}
+    return Preset("whole-space", model.id, "every field, every value", values, search)
 
 
 def design_columns(fields: Sequence[Field], base: Mapping[str, Value], searched: Columns) -> Columns:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -25,12 +26,12 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from simulators.accelerator import Preset, Value, load_preset
-from simulators.design import DesignModel, OnWorkload
+from simulators.design import DesignModel, OnWorkload, whole_space
 from simulators.design_gym import DesignEnv
 from simulators.design_vector_gym import DesignVectorEnv
 from simulators.dram import Dram
-from simulators.dram_device import DramDevice, load_device
-from simulators.dram_trace import GENERATORS, Trace, make_trace, read_trace
+from simulators.dram_device import DramDevice
+from simulators.dram_trace import Trace
 from simulators.mapping_model import MappingModel
 from simulators.networks import load_network
 from simulators.simulator import Simulator
@@ -73,23 +74,22 @@ SOC_BUDGETS: Mapping[str, Mapping[str, float]] = {
 
 def dram(
     trace: str | Path | Trace = "hot_cold",
-    device: str | Path | DramDevice = "ddr3-1600-1gb-x8",
+    device: str | Path | DramDevice | None = None,
     **problem: Unpack[Problem],
 ) -> DesignEnv:
     """`codesign/Dram-v0`: `simulators.dram` with latency and power as objectives.
 
     Args:
         trace: a generator's name (`dram_trace.GENERATORS`), a .stl or .trace file, or requests.
-        device: a shipped device's name, a .toml file, or a device.
+        device: a shipped device's name, a .toml file, or a device; None means the preset's.
         problem: see `Problem`; the preset is `dram-ddr3`.
 
     Raises:
         ValueError: an unknown name, a wrong file or option; see `DesignEnv`.
     """
-    if isinstance(trace, str | Path):
-        trace = make_trace(str(trace)) if str(trace) in GENERATORS or not Path(trace).suffix else read_trace(trace)
-    if isinstance(device, str | Path):
-        device = load_device(device)
+    preset = problem.get("preset", "dram-ddr3")
+    loaded = preset if isinstance(preset, Preset) else load_preset(preset)
+    device = device or str(loaded.options.get("device", "ddr3-1600-1gb-x8"))
     return _env(Dram(device, trace), {"preset": "dram-ddr3", "objectives": ("latency_ns", "power_mw")}, problem)
 
 
@@ -103,9 +103,10 @@ def systolic(network: Network = "resnet18-64", **problem: Unpack[Problem]) -> De
     Raises:
         ValueError: an unknown name, a wrong file or option; see `DesignEnv`.
     """
-    given: Problem = {**_SIZING, "preset": "edge-sizing", **problem}
+    defaults: Problem = {**_SIZING, "preset": "edge-sizing"}
+    given: Problem = {**defaults, **problem}
     wanted = dict.fromkeys((*given["objectives"], *given["budgets"]))
-    return _env(_on_network(Systolic(metrics=wanted), network), given, {})
+    return _env(_on_network(Systolic(metrics=wanted), network), defaults, problem)
 
 
 def spatial(network: Network = "resnet18-64", **problem: Unpack[Problem]) -> DesignEnv:
@@ -138,10 +139,10 @@ def mapping(
     Raises:
         ValueError: an unknown name or layer, a wrong file or option; see `DesignEnv`.
     """
-    layers, _ = _layers(network)
-    if not 0 <= layer < len(layers):
-        raise ValueError(f"layer: {layer} is not allowed; use 0 to {len(layers) - 1}")
-    model = MappingModel(layers.take(np.array([layer])), base)
+    if isinstance(network, str | Path):
+        model = MappingModel(layer, base, network=network)
+    else:
+        model = MappingModel(network[0].take(np.array([layer])), base)
     objectives, budgets = ("latency_cycles", "energy_uj"), {"area_mm2": 1.0}
     return _env(model, {"preset": whole_space(model), "objectives": objectives, "budgets": budgets}, problem)
 
@@ -162,25 +163,16 @@ def soc(graph: str = "audio_decoder", pe_sharing: str = "queue", **problem: Unpa
     return _env(model, {**own, "budgets": SOC_BUDGETS.get(graph, {})}, problem)
 
 
-def whole_space(model: DesignModel) -> Preset:
-    """A preset that searches every field of a model over all values it allows; the base design has the defaults.
-
-    Raises:
-        ValueError: a field allows values without end; list options in a preset.
-    """
-    for f in model.fields:
-        if not f.allowed:
-            raise ValueError(f"{model.id}.{f.name} may be any {f.kind}; list its options in a preset")
-    values = {f.name: f.default for f in model.fields}
-    search = {f.name: f.allowed for f in model.fields if len(f.allowed) > 1}
-    return Preset("whole-space", model.id, "every field, every value", values, search)
-
-
 _SIZING: Problem = {"objectives": ("latency_ms", "energy_uj"), "budgets": {"area_mm2": 4.0}}
 
 
 def _env(model: DesignModel, defaults: Problem, given: Problem) -> DesignEnv:
     """The environment of a model: what is given, in place of its defaults."""
+    for name in given:
+        if name not in Problem.__annotations__:
+            close = get_close_matches(name, Problem.__annotations__, n=1, cutoff=0.5)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"option: {name!r} is not one of {', '.join(Problem.__annotations__)}{hint}")
     options: Problem = {**defaults, **given}
     preset = options["preset"]
     if not isinstance(preset, Preset):

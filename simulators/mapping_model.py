@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 from simulators.accelerator import Columns, Field, Value, columns, count_accelerators
 from simulators.design import DesignReport
 from simulators.mapping import Mapping as LoopMapping
+from simulators.networks import load_network
 from simulators.spatial_allocate import allocate
 from simulators.spatial_cost import Numbers
 from simulators.spatial_evaluate import BLOCK, NestCosts, evaluate
@@ -39,13 +41,6 @@ from simulators.workload import FloatArray, IntArray, Workload
 _PES = (1, 2, 4, 8, 16, 32)
 
 
-def _example() -> Workload:
-    """The second convolution of ResNet-18, the layer that ArchGym's environment maps by default."""
-    return Workload.from_layers(
-        in_channels=64, out_channels=64, out_y=56, out_x=56, filter_y=3, filter_x=3, in_y=56, in_x=56
-    )
-
-
 @dataclass(frozen=True)
 class MappingModel:
     """Mappings of one layer on one hierarchy.
@@ -53,14 +48,29 @@ class MappingModel:
     Metrics: `latency_cycles`, `energy_uj`, `edp_uj_cycles` (their product), `area_mm2` of PEs, registers and buffers.
 
     Attributes:
-        layer: a workload of one layer; None means the second convolution of ResNet-18.
+        layer: a workload of one layer, or the number of one of the network's distinct layers.
         base: name of the hierarchy.
         pe_options: numbers of PEs to choose from, along each array dimension; the hierarchy's own is always one.
+        network: where a numbered layer is from: a shipped network or a .csv file. Layer 1 of ResNet-18 is the one that
+            ArchGym's environment maps by default.
+
+    Raises:
+        ValueError: not one layer, an unknown network, number or hierarchy, or a number of PEs below 1.
     """
 
-    layer: Workload | None = None
+    @dataclass(frozen=True)
+    class Options:
+        """What a job may set."""
+
+        layer: int = 1
+        base: str = "edge-like"
+        pe_options: tuple[int, ...] = _PES
+        network: str = "resnet18-224"
+
+    layer: Workload | int = 1
     base: str = "edge-like"
     pe_options: tuple[int, ...] = _PES
+    network: str | Path = "resnet18-224"
 
     id: ClassVar[str] = "mapping-v1"
     metrics: ClassVar[tuple[str, ...]] = ("latency_cycles", "energy_uj", "edp_uj_cycles", "area_mm2")
@@ -72,8 +82,8 @@ class MappingModel:
 
     def __post_init__(self) -> None:
         """Refuse anything but one layer, and numbers of PEs below 1."""
-        if self.layer is not None and len(self.layer) != 1:
-            raise ValueError(f"layer: a workload of one layer is needed, not of {len(self.layer)}")
+        if len(self._layer) != 1:
+            raise ValueError(f"layer: a workload of one layer is needed, not of {len(self._layer)}")
         if not self.pe_options or min(self.pe_options) < 1:
             raise ValueError(f"pe_options: {self.pe_options} is not allowed; use numbers of at least 1")
         _ = self._hierarchy  # an unknown name is refused here
@@ -135,12 +145,21 @@ class MappingModel:
         return mapping_at(nests, 0)
 
     @cached_property
+    def _layer(self) -> Workload:
+        if isinstance(self.layer, Workload):
+            return self.layer
+        layers, _ = load_network(self.network)
+        if not 0 <= self.layer < len(layers):
+            raise ValueError(f"layer: {self.layer} is not allowed; {str(self.network)!r} has 0 to {len(layers) - 1}")
+        return layers.take(np.array([self.layer]))
+
+    @cached_property
     def _hierarchy(self) -> Hierarchy:
         return load_hierarchy(self.base)
 
     @cached_property
     def _layers(self) -> Layers:
-        return layers_of(_example() if self.layer is None else self.layer)
+        return layers_of(self._layer)
 
     @cached_property
     def _loops(self) -> tuple[int, ...]:

@@ -63,6 +63,7 @@ _WORDS = COLUMNS[3:9]
 _SCALESIM_UNCOUNTED = (
     "the first fill of the scratchpads and their last drain (mode scalesim)",
     "DRAM latency, refresh and row misses: bandwidth alone",
+    "in dram_bytes and stalls: that a spilled partial sum is wider than a word and is read back (energy_uj has it)",
     "static power; clock tree, control and the interconnect between scratchpads and array",
     "word width: a PE does one multiply-accumulate a cycle at any number of bits",
     "ops that are not matrix products: pooling, element-wise, normalisation, activation",

@@ -33,6 +33,8 @@ def _carry_out(run: Run, parts: Parts, address: str) -> None:
         f"driver {job.driver.type}; folder {run.folder}",
         soft_wrap=True,
     )
+    if parts.note:
+        console.print(f"note: {parts.note}", soft_wrap=True)
     study = study_of(run, parts)
     idle = job.driver.workers - parts.in_flight * parts.batch
     if job.driver.type != "serial" and idle > 0:
@@ -57,7 +59,4 @@ def _carry_out(run: Run, parts: Parts, address: str) -> None:
     print_front(front_table(run, parts, where=None, upto=None), console)
     report = write_report(run, parts, run.folder / "report.html")
     console.print(f"report: {report}", soft_wrap=True)
-    seconds = time.monotonic() - began
-    console.print(
-        f"done in {seconds:.1f} s: {study.n_finished:,} trials, {study.n_proposed - study.n_asked:,} over budget"
-    )
+    console.print(f"done in {time.monotonic() - began:.1f} s")

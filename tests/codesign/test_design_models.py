@@ -100,8 +100,9 @@ def test_the_presets_name_their_device(folder: Path) -> None:
         ("dram", 3, "ddr3-1600-1gb-x8"), ("dram", 4, "ddr4-2400-4gb-x8"),
         ("dramsim3", 3, "ddr3-1600"), ("dramsim3", 4, "ddr4-2400"),
     ):  # fmt: skip
-        space = space_of({"type": model, "device": device, "requests": 5}, f"{model}-ddr{generation}", folder)
-        assert device in space.checked_preset.description
+        space = space_of({"type": model, "requests": 5}, f"{model}-ddr{generation}", folder)
+        assert space.checked_preset.options == {"device": device}
+        assert f"DDR{generation}" in space.design_model.device.name.upper()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

@@ -185,3 +185,52 @@ def test_there_is_no_network_to_export(preset: Path, tmp_path: Path) -> None:
         _ = parts.context.network_space
     with pytest.raises(InputError, match="has no data"):
         parts.context.load_data()
+
+
+SOC_BUDGETS = ["latency_ms <= 34", "peak_power_mw <= 8.737", "area_mm2 <= 17.475"]
+
+
+def soc_job(graph: str, budgets: list[str]) -> dict[str, object]:
+    model = {"type": "soc", "graph": graph}
+    return job_of() | {
+        "space": {"type": "design", "model": model, "preset": f"soc-{graph}"},
+        "objectives": {"minimize": ["latency_ms", "area_mm2"]},
+        "budgets": budgets,
+    }
+
+
+@pytest.mark.parametrize("graph", ["audio_decoder", "edge_detection", "hpvm_cava"])
+def test_hard_but_possible_budgets_are_not_refused(graph: str, tmp_path: Path) -> None:
+    """FARSI's own budgets, which no random design keeps."""
+    assert assemble(parse_job(soc_job(graph, SOC_BUDGETS)), tmp_path, tmp_path)
+    plan_run(parse_job(soc_job(graph, SOC_BUDGETS)), tmp_path / "run", tmp_path)
+
+
+def test_a_large_space_of_designs_is_searched_even_if_nothing_was_found(tmp_path: Path) -> None:
+    parts = plan_run(parse_job(soc_job("edge_detection", ["area_mm2 <= 0.0001"])), tmp_path / "run", tmp_path)
+    assert "none of" in parts.note
+    assert "it goes on all the same" in parts.note
+
+
+def test_a_small_space_is_listed_whole_before_it_is_refused(preset: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none of 24 candidates meets them .*relax a budget"):
+        plan_run(parse_job(job_of({"budgets": ["area_mm2 <= 0.1"]})), tmp_path / "run", preset.parent)
+
+
+def test_a_preset_brings_its_models_options_and_the_job_overrules_them(tmp_path: Path) -> None:
+    devices = [
+        DesignSpace(model=model, preset="dram-ddr4").design_model.device.name  # type: ignore[attr-defined]
+        for model in ("dram", {"type": "dram", "device": "ddr3-1600-1gb-x8"})
+    ]
+    assert devices[0] != devices[1]
+
+
+def test_without_a_preset_every_field_is_searched() -> None:
+    space = DesignSpace(model={"type": "mapping", "network": "resnet18-64", "layer": 4})
+    assert [choice.name for choice in space.choices] == [
+        f.name for f in space.design_model.fields if len(f.allowed) > 1
+    ]
+    report = DesignEvaluator(space).evaluate(space.sample(40, np.random.default_rng(0)))
+    assert np.isfinite(report.metrics["latency_cycles"]).any()
+    with pytest.raises(InputError, match="may be any int"):
+        DesignSpace(model=MODEL)

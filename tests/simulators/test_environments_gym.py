@@ -326,7 +326,7 @@ def test_a_trace_from_a_file(tmp_path: Path) -> None:
         ("Systolic", {"search": {"row": [3]}}, "'row' is not one of"),
         ("Soc", {"graph": "audio"}, "did you mean 'audio_decoder'"),
         ("Soc", {"pe_sharing": "fair"}, "pe_sharing"),
-        ("Mapping", {"layer": 12}, "layer: 12 is not allowed; use 0 to 11"),
+        ("Mapping", {"layer": 12}, "layer: 12 is not allowed; 'resnet18-224' has 0 to 11"),
     ],
 )
 def test_wrong_options_are_one_message(name: str, options: dict[str, Any], message: str) -> None:
@@ -337,3 +337,9 @@ def test_wrong_options_are_one_message(name: str, options: dict[str, Any], messa
 def test_a_model_whose_fields_have_no_end_has_no_whole_space() -> None:
     with pytest.raises(ValueError, match="list its options in a preset"):
         envs.whole_space(SystolicOnResNet())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_misspelt_option_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"option: 'budget' is not one of .*did you mean 'budgets'"):
+        make(name, budget={"area_mm2": 0.5})
