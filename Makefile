@@ -27,10 +27,10 @@ demo: $(VENV)/.installed
 	echo "report:       $$out/report.html"; \
 	echo "main job: $$(( $$(date +%s) - began )) s"
 
-# Light tests side by side; those that start Ray or train one after another, for they fill the cores themselves.
+# Tests side by side, one thread each; those that start Ray one after another, for they fill the cores themselves.
 test: $(VENV)/.installed lint types
-	$(BIN)/python -m pytest -m "$(FAST)" -n 2 --dist loadfile
-	$(BIN)/python -m pytest -m "not ($(FAST))"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not ray" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m ray
 
 fast: $(VENV)/.installed
 	$(BIN)/python -m pytest -m "$(FAST)"
