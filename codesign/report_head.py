@@ -26,7 +26,7 @@ def _lead(data: ReportData) -> str:
     targets = [_target(data, name) for name in job.targets]
     rows = [
         ("Searched", f"{_section(job.space)}{' with accelerators' if _is_joint(data) else ''}: {_size(data)}"),
-        ("Data", _section(job.data)),
+        *([("Data", _section(job.data))] if data.parts.context.shape else []),
         ("Targets", "<br>".join(targets) or "none"),
         ("Objectives", ", ".join(_objective(objective) for objective in data.parts.objectives.objectives)),
         ("Budgets", ", ".join(f"<code>{escape(b.text)}</code>" for b in data.parts.objectives.budgets) or "none"),

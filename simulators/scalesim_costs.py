@@ -77,11 +77,17 @@ class ScaleSimCosts:
     def column(self, name: str) -> FloatArray:
         """One of `latency_cycles`, `stall_cycles` and the words in scratchpads and DRAM; (L, A), or (L,) if paired."""
         if name in CLOSED:
-            return self._runs * over_accelerators(CLOSED[name], self._workload, self._accelerators, self._paired)
+            return self._of_all_runs(CLOSED[name])
         if name == "latency_cycles" and not self._is_limited.any():
-            cycles = over_accelerators(scalesim_cycles, self._workload, self._accelerators, self._paired)
-            return cycles if (self._runs == 1.0).all() else cycles * self._runs
+            return self._of_all_runs(scalesim_cycles)
         return self._runs * self._counted(name)[0]
+
+    def _of_all_runs(self, model: GemmModel) -> FloatArray:
+        """A closed form of one run, times the runs of each layer."""
+        one = over_accelerators(model, self._workload, self._accelerators, self._paired)
+        if not (self._runs == 1.0).all():
+            one *= self._runs
+        return one
 
     def n_followed(self, name: str) -> int:
         """For how many (layer, accelerator) pairs events were followed to find a column."""
@@ -138,15 +144,19 @@ def over_accelerators(model: GemmModel, workload: Workload, accelerators: Column
     e, f, w = gemm_shape(workload)
     rows, columns = accelerators["rows"].astype(np.float64), accelerators["columns"].astype(np.float64)
     result = np.empty(n_layers if paired else (n_layers, n_accelerators))
-    for dataflow in np.unique(accelerators["dataflow"]):
-        for part in _blocks(np.flatnonzero(accelerators["dataflow"] == dataflow), BLOCK):
+    having = {dataflow: np.flatnonzero(accelerators["dataflow"] == dataflow) for dataflow in DATAFLOWS}
+    if sum(map(len, having.values())) < n_accelerators:
+        unknown = next(str(name) for name in accelerators["dataflow"] if name not in DATAFLOWS)
+        raise ValueError(f"dataflow: {unknown!r} is not one of {', '.join(DATAFLOWS)}")
+    for dataflow, members in having.items():
+        for part in _blocks(members, BLOCK):
             if paired:
-                result[part] = model(e[part], f[part], w[part], rows[part], columns[part], str(dataflow))
+                result[part] = model(e[part], f[part], w[part], rows[part], columns[part], dataflow)
                 continue
             step = BLOCK // len(part)
             for at in (slice(start, start + step) for start in range(0, n_layers, step)):
                 sizes = e[at, None], f[at, None], w[at, None]
-                result[at, part] = model(*sizes, rows[part], columns[part], str(dataflow))
+                result[at, part] = model(*sizes, rows[part], columns[part], dataflow)
     return result
 
 
