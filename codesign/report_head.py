@@ -9,6 +9,7 @@ from html import escape
 import numpy as np
 
 from codesign.assemble import MEASURED
+from codesign.design_space import DesignSpace
 from codesign.job import Section
 from codesign.objectives import Objective
 from codesign.report_data import ReportData
@@ -26,7 +27,7 @@ def _lead(data: ReportData) -> str:
     targets = [_target(data, name) for name in job.targets]
     rows = [
         ("Searched", f"{_section(job.space)}{' with accelerators' if _is_joint(data) else ''}: {_size(data)}"),
-        *([("Data", _section(job.data))] if data.parts.context.shape else []),
+        *([] if isinstance(data.parts.space, DesignSpace) else [("Data", _section(job.data))]),
         ("Targets", "<br>".join(targets) or "none"),
         ("Objectives", ", ".join(_objective(objective) for objective in data.parts.objectives.objectives)),
         ("Budgets", ", ".join(f"<code>{escape(b.text)}</code>" for b in data.parts.objectives.budgets) or "none"),
