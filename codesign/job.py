@@ -167,19 +167,32 @@ def load_job(path: Path, overrides: Iterable[str] = ()) -> Job:
     Raises:
         InputError: the file is missing or anything in it is not as it should be.
     """
+    return parse_job(read_file(path, overrides, "job", "name, space, objectives, ..."))
+
+
+def read_file(path: Path, overrides: Iterable[str], what: str, keys: str) -> dict[str, Any]:
+    """A YAML file of keys as plain data, overrides applied.
+
+    Args:
+        path: the file.
+        overrides: see `load_job`.
+        what: the file describes, for messages (`job`).
+        keys: some of its keys, for messages.
+
+    Raises:
+        InputError: the file cannot be read, is not valid YAML or not a mapping, or an override is not written as one.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise InputError(f"job file {str(path)!r} cannot be read: {reason}") from error
+        raise InputError(f"{what} file {str(path)!r} cannot be read: {reason}") from error
     content = read_yaml(text, str(path))
     if not isinstance(content, dict):
-        raise InputError(
-            f"{path}: a job is a mapping of keys (name, space, objectives, ...), not {type(content).__name__}"
-        )
+        raise InputError(f"{path}: a {what} is a mapping of keys ({keys}), not {type(content).__name__}")
     for override in overrides:
-        apply_override(content, override)
-    return parse_job(content)
+        _apply(content, override)
+    return content
 
 
 def parse_job(content: Mapping[str, object]) -> Job:
@@ -200,8 +213,7 @@ def json_schema() -> dict[str, Any]:
     return Job.model_json_schema()
 
 
-def apply_override(content: dict[str, Any], override: str) -> None:
-    """Set `dotted.key=value` in plain data. Raises InputError if it is not written so."""
+def _apply(content: dict[str, Any], override: str) -> None:
     dotted, equals, value = override.partition("=")
     if not equals or not dotted:
         raise InputError(f"override {override!r}: write it as key.key=value, for example search.trials=200")

@@ -30,7 +30,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from codesign.errors import InputError
-from codesign.job import Job, apply_override, parse_job, read_yaml
+from codesign.job import Job, parse_job, read_file
 from codesign.plugins import checked_options, explain, make, options_class
 from codesign.registry import lookup
 from codesign.strategies.strategy import declared_settings
@@ -115,19 +115,7 @@ def load_lottery(path: Path, overrides: Iterable[str] = ()) -> Lottery:
     Raises:
         InputError: the file is missing or anything in it is not as it should be.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise InputError(f"lottery file {str(path)!r} cannot be read: {reason}") from error
-    content = read_yaml(text, str(path))
-    if not isinstance(content, dict):
-        raise InputError(
-            f"{path}: a lottery is a mapping of keys (name, problem, agents), not {type(content).__name__}"
-        )
-    for override in overrides:
-        apply_override(content, override)
-    return parse_lottery(content)
+    return parse_lottery(read_file(path, overrides, "lottery", "name, problem, agents"))
 
 
 def parse_lottery(content: Mapping[str, object]) -> Lottery:
