@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from simulators.networks import load_network
 from simulators.scalesim_costs import scalesim_rows
 from simulators.scalesim_events import limited, scalesim_report
 from simulators.scalesim_layer import BANDWIDTH, layer_numbers
@@ -42,12 +43,6 @@ OPTIONAL = ("total_cycles_incl_prefetch", *(
     for end in ("start", "stop")
 ))  # fmt: skip
 """Columns that are compared where the table has them."""
-
-RESNET18 = (  # output size, output channels, filter, input channels, stride of the distinct layers, at 224 x 224
-    (112, 64, 7, 3, 2), (56, 64, 3, 64, 1), (56, 128, 3, 64, 2), (56, 128, 1, 64, 2), (28, 128, 3, 128, 1),
-    (28, 256, 3, 128, 2), (28, 256, 1, 128, 2), (14, 256, 3, 256, 1), (14, 512, 3, 256, 2), (14, 512, 1, 256, 2),
-    (7, 512, 3, 512, 1), (1, 1000, 1, 512, 1),
-)  # fmt: skip
 
 Table = dict[str, list[str]]
 Arrays = dict[str, NDArray[np.generic]]
@@ -202,9 +197,7 @@ def compare(path: Path) -> int:
         print(f"{name}: rows {n_rows}, equal {equal[name].sum()}, {errors}")
     reference = n_rows / float(fractions(table, "sim_cpu_s").sum())
     plain = closed_form_rate(workload)
-    sizes = ("out_y", "out_channels", "filter_y", "in_channels", "stride")
-    columns = dict(zip(sizes, np.array(RESNET18).T, strict=True))
-    resnet = Workload.from_layers(**columns, out_x=columns["out_y"], filter_x=columns["filter_y"])
+    resnet, _ = load_network("resnet18-224")
     events = event_rate(workload, designs)
     print(f"closed form: {plain:.3g} layer x design evaluations per CPU second on one core")
     designs_per_s = closed_form_rate(resnet) / len(resnet)

@@ -16,7 +16,7 @@ from codesign.lottery_job import Lottery, Ticket
 from codesign.lottery_progress import lottery_progress
 from codesign.lottery_result import Result, summarise
 from codesign.lottery_store import LotteryStore
-from codesign.run import write_text
+from codesign.run import exclusive, write_text
 
 
 def draw_lottery(
@@ -35,7 +35,7 @@ def draw_lottery(
         CodesignError: a ticket failed; the others are kept.
     """
     store = LotteryStore(folder, fingerprint, problem.objectives.n)
-    with store.exclusive():
+    with exclusive(store.folder):
         store.begin(lottery)
         pending = [ticket for ticket in tickets if ticket not in store]
         failures: list[str] = []

@@ -9,12 +9,9 @@ DIR/lottery.json, lottery.html, lottery.svg    what came out
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -87,20 +84,6 @@ class LotteryStore:
         _write(self._whole, rows)
         for path in self._parts.glob("*"):
             path.unlink()
-
-    @contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Hold the folder's lock for the length of a block; the kernel frees it when the process ends.
-
-        Raises:
-            InputError: another process draws this lottery.
-        """
-        with (self.folder / ".lock").open("a+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(f"--out: {str(self.folder)!r} is carried out by another process") from None
-            yield
 
 
 def ticket_key(ticket: Ticket) -> str:

@@ -248,19 +248,19 @@ def finish_run(run: Run, parts: Parts, note: Callable[[str], None] = lambda text
 
 
 @contextmanager
-def exclusive(run: Run) -> Iterator[None]:
-    """Hold the run's lock for the length of a block; the kernel frees it when the process ends, however it ends.
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold a run's or lottery's folder for the length of a block; the kernel frees it when the process ends.
 
     Raises:
-        InputError: another process carries the run out.
+        InputError: another process holds it.
     """
-    with (run.folder / ".lock").open("a+") as lock:
+    with (folder / ".lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
             raise InputError(
-                f"{str(run.folder)!r} is carried out by another process (pid {lock.read().strip() or 'unknown'}); "
+                f"{str(folder)!r} is carried out by another process (pid {lock.read().strip() or 'unknown'}); "
                 "front, show and report work meanwhile"
             ) from None
         lock.seek(0)

@@ -12,7 +12,7 @@ from codesign.run import Run, drive, exclusive, finish_run, study_of
 
 def carry_out(run: Run, parts: Parts, address: str) -> None:
     """Drive a run to its end and show what it found. No second process may do so at the same time."""
-    with exclusive(run):
+    with exclusive(run.folder):
         _carry_out(run, parts, address)
 
 

@@ -152,9 +152,13 @@ def test_two_processes_do_not_carry_out_one_run(tmp_path: Path) -> None:
     from codesign.run import create_run, exclusive, plan_run
 
     found = create_run(plan_run(parse_job(JOB), tmp_path / "out", tmp_path), tmp_path)
-    with exclusive(found), pytest.raises(InputError, match="carried out by another process"), exclusive(found):
+    with (
+        exclusive(found.folder),
+        pytest.raises(InputError, match="carried out by another process"),
+        exclusive(found.folder),
+    ):
         pass
-    with exclusive(found):  # it is free again
+    with exclusive(found.folder):  # it is free again
         pass
 
 

@@ -29,6 +29,7 @@ from codesign.lottery_store import LotteryStore, ticket_key
 from codesign.lottery_svg import lottery_svg
 from codesign.objectives import Objective, Objectives
 from codesign.pareto import hypervolume
+from codesign.run import exclusive
 from tests.codesign.lottery_files import CONTENT, lottery_file
 
 ROOT = Path(__file__).parents[2]
@@ -354,7 +355,7 @@ def test_tickets_are_kept_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     store = LotteryStore(tmp_path, "f", 1)
-    with store.exclusive(), pytest.raises(InputError, match="another process"), store.exclusive():
+    with exclusive(store.folder), pytest.raises(InputError, match="another process"), exclusive(store.folder):
         pass
 
 
