@@ -22,6 +22,7 @@ from codesign.data.dataset import Dataset, DataShape
 from codesign.design_space import DesignEvaluator, DesignSpace
 from codesign.errors import BudgetError, InputError
 from codesign.expressions import parse_budget
+from codesign.foresee import RunForesight
 from codesign.job import Job, Target
 from codesign.joint import JointSpace
 from codesign.measure import MeasuredLatency
@@ -82,10 +83,17 @@ class Parts:
         """The job's strategy, new."""
         section = self.job.search.strategy.options()
         plugin, options = check_options("strategies", section, "search.strategy")
+        if "foresight" in signature(plugin.__init__).parameters:  # type: ignore[misc]
+            options["foresight"] = self.foresight()
         made: Strategy = make(
             plugin, "search.strategy", self.space, len(self.objectives.objectives), self.job.search.seed, **options
         )
         return made
+
+    def foresight(self) -> RunForesight:
+        """What is known of candidates before they are evaluated."""
+        free = [screen for screen in self.screens if getattr(screen, "is_free", False)]
+        return RunForesight(self.space, self.objectives, free)
 
 
 def assemble(job: Job, folder: Path, job_folder: Path, shape: DataShape | None = None) -> Parts:

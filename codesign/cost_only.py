@@ -36,6 +36,8 @@ class CostOnly(Evaluator):
 class Simulated(Evaluator):
     """The cost evaluator as an `Evaluator`."""
 
+    is_free = True
+    """Its metrics are arithmetic: strategies may ask for those of any number of candidates."""
     metrics: tuple[str, ...] = ()
 
     def __init__(self, cost: CostEvaluator) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from codesign.errors import InputError
 from search_spaces.ops import IntArray
-from search_spaces.space import Choice, Genotype, NetworkSpace, SearchSpace
+from search_spaces.space import Choice, Genotype, NetworkSpace, SearchSpace, choice_features
 from simulators.accelerator import Preset, Value
 
 Knobs = dict[str, NDArray[np.generic]]
@@ -124,6 +124,11 @@ class JointSpace(SearchSpace):
     def canonical(self, codes: IntArray) -> IntArray:
         """Canonical networks; accelerators as they are."""
         return np.concatenate([self.network.canonical(codes[:, : self._width]), codes[:, self._width :]], axis=1)
+
+    def features(self, codes: IntArray) -> NDArray[np.float64]:
+        """The network space's features, then those of the searched fields."""
+        fields = choice_features(self._knobs, codes[:, self._width :])
+        return np.hstack([self.network.features(codes[:, : self._width]), fields])
 
     @property
     def _width(self) -> int:

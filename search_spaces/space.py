@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from search_spaces.ops import IntArray, OpTable
 
+FloatArray = NDArray[np.float64]
+
 Genotype = dict[str, object]
 """A candidate as readable, JSON-able data."""
 
@@ -91,6 +93,27 @@ class SearchSpace(Protocol):
     def canonical(self, codes: IntArray) -> IntArray:
         """The one row that stands for each candidate: equal candidates get equal rows, shape (n, d)."""
         return codes.copy()
+
+    def features(self, codes: IntArray) -> FloatArray:
+        """Finite numbers that describe what candidates compute, equal for equal candidates, shape (n, k).
+
+        For models that predict from few results. Here, of the canonical code: for a choice between numbers its place
+        among the options, from 0 to 1; for any other one column per option, 1 where it is taken. A space that knows
+        more of its candidates (how often an operation occurs, which paths exist) says it here.
+        """
+        return choice_features(self.choices, self.canonical(codes))
+
+
+def choice_features(choices: tuple[Choice, ...], codes: IntArray) -> FloatArray:
+    """Columns for the choices' options, see `SearchSpace.features`; shape (n, k), at least one column."""
+    columns: list[FloatArray] = []
+    for choice, taken in zip(choices, codes.T, strict=True):
+        if all(isinstance(option, int | float) for option in choice.options):
+            place = np.argsort(np.argsort(np.array(choice.options, dtype=np.float64)))
+            columns.append((place / max(1, len(place) - 1))[taken][:, None])
+        else:
+            columns.append((taken[:, None] == np.arange(len(choice.options))).astype(np.float64))
+    return np.hstack(columns) if columns else np.zeros((len(codes), 1))
 
 
 class NetworkSpace(SearchSpace, Protocol):
