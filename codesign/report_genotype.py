@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 
 from search_spaces.cell_svg import cell_svg
+from search_spaces.nasbench201_svg import cell_text_svg
 
 Genotype = Mapping[str, object]
 
@@ -21,6 +23,10 @@ def drawings(genotype: Genotype, title: str) -> dict[str, str]:
             found[name] = cell_svg(cell, f"{name} cell of {title}", is_reduction=name.startswith("reduc"))
         except ValueError:
             continue  # another space's idea of a cell: `rows` writes it out
+    text = _network(genotype).get("cell")
+    if isinstance(text, str):
+        with suppress(ValueError):
+            found["cell"] = cell_text_svg(text, f"cell of {title}")
     return found
 
 

@@ -28,7 +28,9 @@ _JOINS: Final = {"add": ("+", 26.0), "concat": ("concat", 46.0)}
 _FONT: Final = "font-family='system-ui, sans-serif' font-size='12'"
 _INK: Final = "#1f2430"
 _STATE_COLOURS: Final = ("#0b66c3", "#c2410c", "#15803d", "#7c3aed", "#be185d", "#0f766e", "#854d0e", "#475569")
-_FAMILY_COLOURS: Final = {"identity": "#eceff3", "conv": "#dbeafe", "dilated": "#dbeafe", "sep": "#ede9fe"}
+_PLAIN: Final = "#eceff3"
+_BLUE: Final = "#dbeafe"
+_FAMILY_COLOURS: Final = {"identity": _PLAIN, "skip": _PLAIN, "conv": _BLUE, "dilated": _BLUE, "sep": "#ede9fe"}
 _POOL_COLOUR: Final = "#dcfce7"
 _LABELS: Final = {
     "conv1x1": "conv 1×1",
@@ -124,13 +126,16 @@ def cell_svg(cell: Mapping[str, object], title: str = "cell", is_reduction: bool
     """
     parsed = Cell.from_dict(cell)
     layout = cell_layout(parsed, is_reduction)
-    size = f"{layout.width:g} {layout.height:g}"
-    head = f"<svg xmlns='http://www.w3.org/2000/svg' role='img' viewBox='0 0 {size}' width='{layout.width:g}' "
-    parts = [f"{head}height='{layout.height:g}' {_FONT}>", f"<title>{escape(title)}</title>"]
-    parts += [_draw_box(box) for box in layout.boxes if box.kind == "block"]
-    parts += [_draw_line(state, points) for state, points in layout.lines]
-    parts += [_draw_box(box) for box in layout.boxes if box.kind != "block"]
-    return "\n".join([*parts, "</svg>"])
+    parts = [draw_box(box) for box in layout.boxes if box.kind == "block"]
+    parts += [draw_line(state, points) for state, points in layout.lines]
+    parts += [draw_box(box) for box in layout.boxes if box.kind != "block"]
+    return svg_document(layout.width, layout.height, title, parts)
+
+
+def svg_document(width: float, height: float, title: str, parts: Sequence[str]) -> str:
+    """A standalone SVG of so many pixels, its title and its parts, drawn in order."""
+    head = f"<svg xmlns='http://www.w3.org/2000/svg' role='img' viewBox='0 0 {width:g} {height:g}' width='{width:g}' "
+    return "\n".join([f"{head}height='{height:g}' {_FONT}>", f"<title>{escape(title)}</title>", *parts, "</svg>"])
 
 
 def cell_layout(cell: Cell, is_reduction: bool = False) -> Layout:
@@ -237,7 +242,8 @@ def _end_text(item: _Item, cell: Cell) -> str:
     return "current input" if item.state == 0 else "previous cell"
 
 
-def _draw_box(box: Box) -> str:
+def draw_box(box: Box) -> str:
+    """A box with its text, by its kind."""
     x, y, width, height = box.x, box.y, box.width, box.height
     middle_x, middle_y = x + width / 2, y + height / 2
     label = f"<text x='{middle_x:g}' y='{middle_y:g}' fill='{_INK}' text-anchor='middle' dy='0.35em'"
@@ -257,7 +263,7 @@ def _fill(box: Box) -> str:
     return _FAMILY_COLOURS.get(box.text.split()[0], _POOL_COLOUR)
 
 
-def _draw_line(state: int, points: Sequence[Point]) -> str:
+def draw_line(state: int, points: Sequence[Point]) -> str:
     """A curve that leaves and reaches every point horizontally."""
     path = [f"M{points[0][0]:g},{points[0][1]:g}"]
     for (x0, y0), (x1, y1) in pairwise(points):

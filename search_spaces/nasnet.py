@@ -23,6 +23,7 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 
+from search_spaces.floor import Floor
 from search_spaces.nasnet_cell import (
     COMBINATIONS,
     N_INPUTS,
@@ -34,6 +35,7 @@ from search_spaces.nasnet_cell import (
     check_name,
     derived_outputs,
 )
+from search_spaces.nasnet_floor import nasnet_floor
 from search_spaces.nasnet_macro import Macro, Stem
 from search_spaces.nasnet_ops import CellBatch, auxiliary_ops, network_ops
 from search_spaces.ops import IntArray, OpTable
@@ -228,6 +230,10 @@ class NasNet(NetworkSpace):
             ValueError: a row is not a code of this space.
         """
         return network_ops(self._batch(codes), self.macro)
+
+    def floor(self) -> Floor:
+        """What every network of the space has at least, see `nasnet_floor`."""
+        return nasnet_floor(self.blocks, _options(self.cells), _options(self.channels), self.operations, self.macro)
 
     def auxiliary_ops(self, codes: IntArray) -> OpTable:
         """What the auxiliary head of each network adds in training, shape (n, d).

@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from search_spaces.floor import Floor
 from search_spaces.ops import IntArray, OpTable
 
 FloatArray = NDArray[np.float64]
@@ -122,6 +123,13 @@ class NetworkSpace(SearchSpace, Protocol):
     def ops(self, codes: IntArray) -> OpTable:
         """Ops of a batch of candidates, shape (n, d), vectorised over candidates."""
         ...
+
+    def floor(self) -> Floor | None:
+        """Networks that no candidate is smaller than, or None where none are known.
+
+        With them a budget that no candidate meets is recognised in a space that is too large to list.
+        """
+        return None
 
     def build(self, code: IntArray) -> object:
         """The `torch.nn.Module` of one candidate, shape (d,), randomly initialised; input (batch, C, H, W)."""

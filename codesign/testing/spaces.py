@@ -83,7 +83,10 @@ def _check_mutation(space: SearchSpace, codes: IntArray, rng: np.random.Generato
     _require(np.array_equal(codes, before), "mutate changes its argument")
     expected = int((space.n_options > 1).any())
     changes = (mutants != codes).sum(axis=1)
-    _require(bool((changes == expected).all()), f"mutate changed {changes.max()} decisions, not {expected}")
+    is_own = type(space).mutate is not SearchSpace.mutate  # which may first go to an equal code
+    is_right = changes >= expected if is_own else changes == expected
+    wrong = changes[~is_right]
+    _require(len(wrong) == 0, f"mutate changed {wrong.max(initial=0)} decisions, not {expected}")
     _require(bool(space.valid(mutants).all()), "mutate makes an invalid code")
     other = codes[::-1]
     children = space.crossover(codes, other, rng)
