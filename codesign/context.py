@@ -32,9 +32,10 @@ class Context:
     Attributes:
         space: what is searched: networks, or networks with accelerators.
         networks: its networks; None where designs alone are searched.
-        shape: of the data: channels, height, width, number of classes; None where there is none.
+        shape: of the data: channels, height, width, number of classes; where nothing is trained, what the space's
+            networks are for; None where there are no networks.
         space_identity: text that is equal for equal network spaces (type, version, options).
-        reader: the data; None where designs alone are searched.
+        reader: the data; None where nothing is trained.
         seed: the job's seed.
         folder: the run's folder.
         checkpoint_epochs: epochs between checkpoints.
@@ -60,13 +61,13 @@ class Context:
     def data_shape(self) -> DataShape:
         """Of the data. Raises InputError if there is none."""
         if self.shape is None:
-            raise InputError("this run searches designs: it has no data")
+            raise InputError("this run has no data, nor a space that states the shape of images")
         return self.shape
 
     def load_data(self) -> Dataset:
         """The data of the job."""
         if self.reader is None:
-            raise InputError("this run searches designs: it has no data")
+            raise InputError("this run has no data: nothing in it is trained")
         return self.reader.load()
 
     def network_codes(self, codes: IntArray) -> IntArray:

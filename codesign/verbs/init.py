@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-TEMPLATES = ("digits", "cifar10", "cost-only")
+TEMPLATES = ("digits", "cifar10", "cost-only", "nasbench201")
 
 
 @click.command("init")
