@@ -2,6 +2,8 @@
 
 Tune carries trials out; the study decides what they are and keeps what they gave. The store is the truth, so a run is
 resumed from it: candidates that were under way are handed to a new Tune experiment, each with its last checkpoint.
+With early stopping, what was read at the rungs is in `rungs.jsonl` of the run's folder, so that a resumed run stops as
+the unbroken one would have.
 """
 
 from __future__ import annotations
@@ -17,11 +19,12 @@ import numpy as np
 from ray import tune
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig
 from ray.tune.experiment import Trial as TuneTrial
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from codesign.errors import StoreError, TrialError
-from codesign.job import Driver
+from codesign.job import Asha, Driver
+from codesign.rungs import Rungs, append_log, read_log
 from codesign.study import Batch, Study
 from codesign.train import SteppedEvaluator
 from codesign.trial import Evaluation
@@ -131,6 +134,36 @@ class _Asks(Searcher):
         """Nothing: the store holds the state."""
 
 
+class _Halving(FIFOScheduler):
+    """Stops trials at the rungs."""
+
+    def __init__(self, study: Study, evaluator: SteppedEvaluator, asha: Asha, log: Path) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._study = study
+        self._evaluator = evaluator
+        self._log = log
+        self._rungs = Rungs(min(asha.grace_epochs, evaluator.max_epochs), evaluator.max_epochs, asha.reduction)
+        self._rungs.restore(read_log(log))
+        self._n_logged = len(self._rungs.readings)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its scheduler to restore it; the readings are in the log
+
+    def on_trial_result(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> str:
+        """Compare the objectives, known costs included, with those of the trials that came so far before."""
+        if result.get("failure") or "epochs" not in result:
+            return TrialScheduler.CONTINUE
+        number = int(trial.config["number"])
+        known = self._study.store.trials(self._study.id, [number])[0].metrics
+        found = {**known, **self._evaluator.result(_numbers(result), stopped_early=True)}
+        metrics = {name: np.array([value]) for name, value in found.items()}
+        losses, violations = self._study.objectives.losses(metrics), self._study.objectives.violations(metrics)
+        goes_on = self._rungs.decide(number, int(result["epochs"]), losses[0], float(violations[0]))
+        append_log(self._log, self._rungs.readings[self._n_logged :])
+        self._n_logged = len(self._rungs.readings)
+        return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
+
+
 class _Tells(Callback):
     """Gives results to the study."""
 
@@ -164,9 +197,7 @@ class _Tells(Callback):
             self._study.finish([number], Evaluation.failed(self._evaluator.metrics, 1, failure))
             return
         stopped_early = found["epochs"] < self._evaluator.max_epochs
-        metrics = self._evaluator.result(
-            {k: float(v) for k, v in found.items() if isinstance(v, int | float)}, stopped_early
-        )
+        metrics = self._evaluator.result(_numbers(found), stopped_early)
         artifacts = self._fetch(trial, key)
         self._study.finish([number], Evaluation({k: np.array([v]) for k, v in metrics.items()}, [""], [artifacts]))
         shutil.rmtree(self._asks.folder / key, ignore_errors=True)
@@ -208,7 +239,7 @@ def drive_tune(study: Study, evaluator: SteppedEvaluator, driver: Driver, folder
         trainable,
         tune_config=TuneConfig(
             search_alg=asks,
-            scheduler=_scheduler(driver, evaluator),
+            scheduler=_scheduler(study, evaluator, driver, folder),
             num_samples=-1,
             max_concurrent_trials=driver.workers,
             reuse_actors=True,
@@ -238,17 +269,14 @@ def study_folder_name(study: Study) -> str:
     return f"study-{study.id}"
 
 
-def _scheduler(driver: Driver, evaluator: SteppedEvaluator) -> FIFOScheduler | ASHAScheduler:
+def _scheduler(study: Study, evaluator: SteppedEvaluator, driver: Driver, folder: Path) -> FIFOScheduler:
     if driver.asha is None:
         return FIFOScheduler()  # type: ignore[no-untyped-call]
-    return ASHAScheduler(
-        time_attr="epochs",
-        metric="accuracy",
-        mode="max",
-        max_t=evaluator.max_epochs,
-        grace_period=min(driver.asha.grace_epochs, evaluator.max_epochs),
-        reduction_factor=driver.asha.reduction,
-    )
+    return _Halving(study, evaluator, driver.asha, folder / "rungs.jsonl")
+
+
+def _numbers(result: dict[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in result.items() if isinstance(value, int | float)}
 
 
 def _last_checkpoint(folder: Path) -> str:

@@ -7,6 +7,9 @@ Source: Paquete, Chiarandini and Stützle 2004, "Pareto Local Optimum Sets in th
 - Members are taken in turn, those whose neighbours were drawn least often first and of these the least crowded, so that
   no region of the front is left behind.
 - With a probability a child mixes two members before it moves, which joins what two regions found.
+- With one objective there is no front to walk along: the archive holds the best candidates met, and the neighbours of
+  the best one are drawn first; once they are all known, those of the next best. So a local optimum ends nothing, as it
+  would a hill climber without restarts.
 - The search begins with random candidates, and while nothing is feasible the archive holds the smallest violations.
 - With `pool` above 1, half of the neighbours are chosen from so many times as many: those by which a model of losses
   (kernel ridge regression on how much two candidates differ) expects the front to move most. It costs about 10 ms
@@ -36,6 +39,10 @@ from codesign.strategies.strategy import (
 from search_spaces.ops import IntArray
 from search_spaces.space import SearchSpace
 
+DRAWS = 32
+"""Neighbours drawn of a member before all of them count as known; one objective alone."""
+EXHAUSTED = -1
+"""In place of how often a member's neighbours were drawn: all of them are known."""
 MODELLED = 1_500
 """Results that the model learns from, the latest: its cost grows with their square."""
 
@@ -46,7 +53,7 @@ class LocalSearchOptions:
 
     Attributes:
         start: how many candidates are drawn at random first.
-        crossover_probability: how often a child mixes two members before it moves.
+        crossover_probability: how often a child mixes two members before it moves; with one objective none does.
         capacity: members of the archive at most; the crowded ones give way.
         pool: neighbours drawn for each one that is proposed; 1 takes them as they come.
     """
@@ -85,10 +92,14 @@ class ParetoLocalSearch(Strategy):
         self._spans = np.where(numbers, space.n_options - 1, 0).astype(np.float64)
         self._results = Population.empty(len(space.choices), n_objectives)  # the latest, for the model
 
+    @property
+    def draws_at_random(self) -> bool:
+        """See `DrawsAtRandom`."""
+        return self._n_told < self.options.start or len(self._state.population) == 0
+
     def ask(self, n: int) -> IntArray:
         """See `Strategy.ask`."""
-        is_warm = self._n_told >= self.options.start and len(self._state.population) > 0
-        codes = self._next(n) if is_warm else self._state.sample(n)
+        codes = self._state.sample(n) if self.draws_at_random else self._next(n)
         return self._state.propose(codes, self._state.mutate)
 
     def tell(self, codes: IntArray, losses: FloatArray, violations: FloatArray) -> None:
@@ -117,10 +128,12 @@ class ParetoLocalSearch(Strategy):
         self._results = Population.from_state_dict(state["results"])
 
     def _archive(self, everyone: Population) -> Population:
-        """The members of the first front, or while nothing is feasible the smallest violations."""
+        """The first front, or the best for one objective; while nothing is feasible the smallest violations."""
         feasible = everyone.take(np.flatnonzero(everyone.violations == 0))
         if len(feasible) == 0:
             return everyone.best(self.options.start)
+        if feasible.losses.shape[1] == 1:
+            return feasible.best(self.options.capacity)
         first = feasible.take(np.flatnonzero(is_nondominated(feasible.losses)))
         return first.best(self.options.capacity)
 
@@ -141,6 +154,8 @@ class ParetoLocalSearch(Strategy):
     def _neighbours(self, n: int) -> IntArray:
         """Children of the members whose turn it is, shape (n, d)."""
         state, members = self._state, self._state.population
+        if members.losses.shape[1] == 1:
+            return self._neighbours_of_the_best(n)
         parents = np.empty(n, dtype=np.int64)
         for i in range(n):
             parents[i] = np.lexsort((members.places, self._drawn))[0]
@@ -150,3 +165,19 @@ class ParetoLocalSearch(Strategy):
         mates = members.codes[state.rng.integers(0, len(members), int(crossed.sum()))]
         children[crossed] = state.cross(children[crossed], mates)
         return state.mutate(children)
+
+    def _neighbours_of_the_best(self, n: int) -> IntArray:
+        """Unknown neighbours of the best member that has some, then of the next, shape (n, d)."""
+        state, members = self._state, self._state.population
+        found = np.zeros((0, members.codes.shape[1]), dtype=np.int64)
+        best_first = np.argsort(members.places, kind="stable")
+        for row in best_first[self._drawn[best_first] != EXHAUSTED]:
+            drawn = state.mutate(np.repeat(members.codes[[row]], n + DRAWS, axis=0))
+            drawn = drawn[state.space.valid(drawn)]
+            fresh = drawn[state.unknown(state.keys(np.concatenate([found, drawn])))[len(found) :]]
+            self._drawn[row] = EXHAUSTED if len(fresh) == 0 else self._drawn[row] + len(fresh)
+            found = np.concatenate([found, fresh[: n - len(found)]])
+            if len(found) == n:
+                return found
+        missing = n - len(found)  # every neighbour is known: further away
+        return np.concatenate([found, state.mutate(members.codes[state.rng.integers(0, len(members), missing)])])

@@ -56,10 +56,14 @@ class Nsga2(Strategy):
         self.options = make_options(Nsga2Options, options)
         self._state = SearchState("nsga2", space, n_objectives, seed)
 
+    @property
+    def draws_at_random(self) -> bool:
+        """See `DrawsAtRandom`."""
+        return len(self._state.population) < self.options.population_size
+
     def ask(self, n: int) -> IntArray:
         """See `Strategy.ask`."""
-        is_warm = len(self._state.population) >= self.options.population_size
-        codes = self._children(n) if is_warm else self._state.sample(n)
+        codes = self._state.sample(n) if self.draws_at_random else self._children(n)
         return self._state.propose(codes, self._state.mutate)
 
     def tell(self, codes: IntArray, losses: FloatArray, violations: FloatArray) -> None:

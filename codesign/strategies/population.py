@@ -7,7 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
-from codesign.pareto import crowded_places
+from codesign.pareto import crowded_places, rank
+from codesign.strategies.scalar import hypervolume_values, sphere_directions
 from codesign.strategies.strategy import FloatArray, StateDict, Told, pack, unpack
 from search_spaces.ops import IntArray
 
@@ -42,6 +43,11 @@ class Population:
         """Place of each member from best (0) to worst, shape (p,); equals share one."""
         return crowded_places(self.losses, self.violations)
 
+    @cached_property
+    def ranks(self) -> IntArray:
+        """Front of each member, shape (p,): see `codesign.pareto.rank`."""
+        return rank(self.losses, self.violations)
+
     def best(self, n: int) -> Population:
         """The `n` best, of equals the older, in their old order."""
         return self.take(np.sort(np.argsort(self.places, kind="stable")[:n]))
@@ -71,8 +77,23 @@ class Population:
 
     def tournament(self, n: int, size: int, rng: np.random.Generator) -> IntArray:
         """Rows of the winners of `n` tournaments among `size` members drawn with replacement, shape (n,)."""
+        return self._winners(rng.integers(0, len(self), size=(n, size)), self.places)
+
+    def rank_tournament(self, n: int, size: int, rng: np.random.Generator) -> IntArray:
+        """The same by rank alone: between members of a front chance decides."""
+        return self._winners(rng.integers(0, len(self), size=(n, size)), self.ranks)
+
+    def hypervolume_tournament(self, n: int, size: int, rng: np.random.Generator) -> IntArray:
+        """The same by `hypervolume_values`, each tournament in a direction of its own."""
         drawn = rng.integers(0, len(self), size=(n, size))
-        first = self.places[drawn].argmin(axis=1)  # of equals the one drawn first
+        directions = sphere_directions(n, self.losses.shape[1], rng)
+        values = hypervolume_values(self.losses, self.violations, directions)
+        first = np.take_along_axis(values, drawn, axis=1).argmax(axis=1)
+        return np.take_along_axis(drawn, first[:, None], axis=1)[:, 0]
+
+    @staticmethod
+    def _winners(drawn: IntArray, places: IntArray) -> IntArray:
+        first = places[drawn].argmin(axis=1)  # of equals the one drawn first
         return np.take_along_axis(drawn, first[:, None], axis=1)[:, 0]
 
     def state_dict(self) -> StateDict:

@@ -31,6 +31,11 @@ class Random(Strategy):
         self.options = make_options(RandomOptions, options)
         self._state = SearchState("random", space, n_objectives, seed)
 
+    @property
+    def draws_at_random(self) -> bool:
+        """See `DrawsAtRandom`."""
+        return True
+
     def ask(self, n: int) -> IntArray:
         """See `Strategy.ask`."""
         return self._state.propose(self._state.sample(n), lambda codes: self._state.sample(len(codes)))

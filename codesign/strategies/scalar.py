@@ -1,5 +1,7 @@
 """One number for a candidate, for the agents that need one: feasibility first, then an augmented Chebyshev loss.
 
+Beside it `hypervolume_values`: one number in a direction, whose mean over directions is the hypervolume.
+
     feasible:     (max_j w_j t_j + rho sum_j w_j t_j) / (1 + rho), which lies in 0..1
     over budget:  1.5 + 0.5 v / (1 + v) for a violation v: above every feasible one, the smaller violation below
     failed:       2.5
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from codesign.pareto import default_reference
 from codesign.strategies.strategy import FloatArray, StateDict, pack, unpack
 
 RHO = 0.05
@@ -42,6 +45,37 @@ def spread_directions(n: int, n_objectives: int) -> FloatArray:
         distance = np.abs(points[:, None, :] - np.array(taken)).sum(axis=2).min(axis=1)
         taken.append(points[int(distance.argmax())])
     return np.array(taken)
+
+
+def sphere_directions(n: int, n_objectives: int, rng: np.random.Generator) -> FloatArray:
+    """Directions drawn uniformly from the part of the unit sphere that is nowhere negative, shape (n, m)."""
+    drawn = np.abs(rng.standard_normal((n, n_objectives)))
+    return np.asarray(drawn / np.linalg.norm(drawn, axis=1, keepdims=True))
+
+
+def hypervolume_values(losses: FloatArray, violations: FloatArray, directions: FloatArray) -> FloatArray:
+    """Values to maximise: how far along a direction a candidate alone pushes the hypervolume.
+
+    Args:
+        losses: shape (n, m), finite where feasible.
+        violations: shape (n,), finite.
+        directions: shape (k, m), positive; see `sphere_directions`.
+
+    Returns:
+        Shape (k, n): min_j y_j / direction_j for a feasible candidate, with y_j its gain over a reference point (a
+        tenth of the range behind the worst feasible one), relative to the largest gain; positive. Minus the violation
+        for any other.
+
+    Source: Golovin and Zhang 2020, "Random Hypervolume Scalarizations for Provable Multi-Objective Black Box
+    Optimization", section 3. Their power m makes the mean over directions the hypervolume and changes no comparison.
+    """
+    feasible = violations == 0
+    values = np.repeat(-violations[None], len(directions), axis=0)
+    if feasible.any():
+        gains = default_reference(losses[feasible]) - losses[feasible]
+        relative = gains / gains.max(axis=0)
+        values[:, feasible] = (relative / directions[:, None]).min(axis=2)
+    return values
 
 
 class Scalar:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -55,6 +57,11 @@ class SearchState:
     def winners(self, n: int, size: int) -> IntArray:
         """Codes of the winners of `n` tournaments among `size` members, shape (n, d)."""
         return self.population.codes[self.population.tournament(n, size, self.rng)]
+
+    def front_winners(self, n: int, size: int, by: Literal["rank", "hypervolume"]) -> IntArray:
+        """The same without crowding: by rank alone, or by hypervolume in a random direction."""
+        draw = self.population.rank_tournament if by == "rank" else self.population.hypervolume_tournament
+        return self.population.codes[draw(n, size, self.rng)]
 
     def propose(self, codes: IntArray, redraw: Redraw) -> IntArray:
         """Proposals with invalid and known rows redrawn, see `renew`."""

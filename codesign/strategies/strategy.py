@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +66,33 @@ class Strategy(Protocol):
         Raises:
             StoreError: the state is of another strategy, search space or number of objectives.
         """
+        ...
+
+
+@runtime_checkable
+class Forecasts(Protocol):
+    """What a strategy with a model of the losses offers besides: its forecasts are held against what comes out."""
+
+    def forecast(self, codes: IntArray) -> FloatArray | None:
+        """What the model expects of candidates, asked after they were proposed and before they are evaluated.
+
+        Args:
+            codes: shape (n, d).
+
+        Returns:
+            Losses, shape (n, m), NaN where the model has none; None where there is no model (yet). Nothing that is
+            asked for later depends on the call.
+        """
+        ...
+
+
+@runtime_checkable
+class DrawsAtRandom(Protocol):
+    """What a strategy offers besides if it begins with, or is, a random search."""
+
+    @property
+    def draws_at_random(self) -> bool:
+        """Whether the next `ask` proposes draws from the space's own distribution."""
         ...
 
 
