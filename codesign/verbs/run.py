@@ -17,21 +17,14 @@ from codesign.verbs.carry_out import carry_out
 @click.option(
     "--address", default="local", show_default=True, help="Ray to use: 'local' starts one, 'auto' joins the cluster."
 )
-@click.option("--check", is_flag=True, help="Check the job and stop.")
-def command(job: Path, overrides: tuple[str, ...], out: Path | None, address: str, check: bool) -> None:
+def command(job: Path, overrides: tuple[str, ...], out: Path | None, address: str) -> None:
     """Carry out a job file. KEY=VALUE replaces a value in it, for example search.trials=200."""
     from codesign.address import require_ray
     from codesign.job import load_job
     from codesign.run import create_run, plan_run
-    from codesign.units import size_text
 
     require_ray(address)
     loaded = load_job(job, overrides)
     folder = out or Path("runs") / f"{loaded.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    parts = plan_run(loaded, folder, job.absolute().parent)
-    if check:
-        click.echo(
-            f"{job}: every part fits; {size_text(parts.space.size)} candidates, metrics {', '.join(parts.metrics)}"
-        )
-        return
+    parts = plan_run(loaded, folder, job.absolute().parent, lambda text: click.echo(text, err=True))
     carry_out(create_run(parts, job.absolute().parent), parts, address)
