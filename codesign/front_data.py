@@ -87,8 +87,8 @@ class FrontTable:
         columns["genotype"] = [json.dumps(genotype, separators=(",", ":")) for genotype in self.genotypes]
         return columns
 
-    def to_json(self) -> str:
-        """The table as JSON: `objectives`, `budgets`, `counts` and one record per member."""
+    def to_json(self, more: Mapping[str, object] | None = None) -> str:
+        """The table as JSON: `objectives`, `budgets`, `counts`, one record per member, and what else is given."""
         members = []
         for row, number in enumerate(self.numbers):
             metrics = {n: float(values[row]) for n, values in self.metrics.items() if math.isfinite(values[row])}
@@ -104,6 +104,7 @@ class FrontTable:
             "budgets": [budget.text for budget in self.budgets],
             "counts": {"members": len(self), **{name: getattr(self.counts, name) for name in Counts.__slots__}},
             "members": members,
+            **(more or {}),
         }
         return json.dumps(content, indent=2, allow_nan=False)
 

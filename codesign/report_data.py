@@ -20,6 +20,7 @@ from codesign import __version__
 from codesign.assemble import Parts
 from codesign.expressions import Budget
 from codesign.front import FrontTable, front_table
+from codesign.honesty import Honesty, honesty_of
 from codesign.job import Job, dump_job
 from codesign.pareto import default_reference, hypervolume_curve
 from codesign.run import Run
@@ -81,6 +82,7 @@ class ReportData:
         has_weights: for each member of the front, whether its weights are there.
         uncounted: what the counted and simulated figures of the front leave out, as phrases.
         origin: what `origin.json` says; empty if it is gone.
+        honesty: what the run's trials say of its strategy.
     """
 
     run: Run
@@ -91,6 +93,7 @@ class ReportData:
     has_weights: list[bool]
     uncounted: list[str]
     origin: Mapping[str, Any]
+    honesty: Honesty
 
     @property
     def job(self) -> Job:
@@ -175,6 +178,7 @@ def gather(run: Run, parts: Parts) -> ReportData:
         has_weights=[_has_weights(run, number) for number in table.numbers],
         uncounted=_uncounted(run, parts, table.numbers),
         origin=_origin(run.folder),
+        honesty=honesty_of(run, parts),
     )
 
 

@@ -36,7 +36,7 @@ MAX_PAIRS = 15
 """Pairs of objectives offered at most: all of them up to six objectives."""
 _HOVER_TEXTS = 3_000
 """Front members whose hover text tells more than the two axes."""
-_TICKS = {"share": ".4~p", "count": ".3~s", "plain": ",~r"}
+TICKS = {"share": ".4~p", "count": ".3~s", "plain": ",~r"}
 _HOVER = {"share": ".2%", "count": ".3s", "plain": ",.4~r"}
 
 
@@ -151,7 +151,7 @@ def progress_figure(data: ReportData) -> Figure:
              "yanchor": "bottom", "showarrow": False, "font": {"size": 13}}
         )  # fmt: skip
     last = "y" if len(rows) == 1 else f"y{len(rows)}"
-    layout["xaxis"] = _style({"title": {"text": "trial number"}, "anchor": last, "rangemode": "tozero"})
+    layout["xaxis"] = axis_style({"title": {"text": "trial number"}, "anchor": last, "rangemode": "tozero"})
     layout["margin"] = {"l": 64, "r": 24, "t": 10, "b": 48}
     return figure
 
@@ -200,8 +200,9 @@ def _front_traces(table: FrontTable, x: Axis, y: Axis, members: Numbers, texts: 
     if x.maximize is not None:
         corners, shape = stepped(np.stack([x.values[members], y.values[members]], axis=1), (x.maximize, y.maximize))
         line = {
-            "type": "scatter", "mode": "lines", "name": "Pareto front", "hoverinfo": "skip", "x": _round(corners[:, 0]),
-            "y": _round(corners[:, 1]), "line": {"shape": shape, "color": "var(--accent)", "width": 2},
+            "type": "scatter", "mode": "lines", "name": "Pareto front", "hoverinfo": "skip",
+            "x": drawable(corners[:, 0]), "y": drawable(corners[:, 1]),
+            "line": {"shape": shape, "color": "var(--accent)", "width": 2},
         }  # fmt: skip
     points = _points(x, y, members, "on the front", "circle", "var(--accent)", 10, 1.0)
     if points is not None:
@@ -224,8 +225,8 @@ def _points(
         if axis.metric
     )
     return {
-        "type": "scatter", "mode": "markers", "name": name, "x": _round(x.values[numbers]),
-        "y": _round(y.values[numbers]), "customdata": numbers.tolist(), "opacity": opacity,
+        "type": "scatter", "mode": "markers", "name": name, "x": drawable(x.values[numbers]),
+        "y": drawable(y.values[numbers]), "customdata": numbers.tolist(), "opacity": opacity,
         "marker": {"symbol": symbol, "color": colour, "size": size},
         "hovertemplate": f"<b>trial %{{customdata}}</b>, {name}<br>{hover}<extra></extra>",
     }  # fmt: skip
@@ -251,7 +252,7 @@ def _scaled(axis: Axis, numbers: Numbers) -> Figure:
     """The axis, opened at the range of the given trials, logarithmic if they span more than a decade."""
     values = axis.values[numbers]
     values = values[np.isfinite(values)]
-    result = _style({"title": {"text": axis.title}, "tickformat": _TICKS[axis.written.style]})
+    result = axis_style({"title": {"text": axis.title}, "tickformat": TICKS[axis.written.style]})
     if len(values) == 0:
         return result | {"range": [0, 1], "showticklabels": False}
     low, high = float(values.min()), float(values.max())
@@ -292,7 +293,7 @@ def _best_so_far(data: ReportData, i: int) -> tuple[list[Figure], str, Figure]:
     values = -best if objective.maximize else best
     found = np.isfinite(values)
     trace = _curve(np.flatnonzero(found), values[found], written)
-    axis = _style({"tickformat": _TICKS[written.style]})
+    axis = axis_style({"tickformat": TICKS[written.style]})
     if is_log_scale(values, written.style):
         axis["type"] = "log"
     return [trace], escape(f"best {written.label} so far"), axis
@@ -306,10 +307,10 @@ def _hypervolume(data: ReportData) -> tuple[list[Figure], str, Figure]:
     trace = _curve(np.arange(data.n_trials), shares, written)
     steps = data.improvements[:: max(1, len(data.improvements) // 2_000)]
     dots = {
-        "type": "scatter", "mode": "markers", "x": steps.tolist(), "y": _round(shares[steps]),
+        "type": "scatter", "mode": "markers", "x": steps.tolist(), "y": drawable(shares[steps]),
         "marker": {"color": "var(--accent)", "size": 5}, "hoverinfo": "skip",
     }  # fmt: skip
-    axis = _style({"tickformat": _TICKS["share"], "rangemode": "tozero"})
+    axis = axis_style({"tickformat": TICKS["share"], "rangemode": "tozero"})
     return [trace, dots], "hypervolume, share of the box from the reference to the best values", axis
 
 
@@ -320,12 +321,13 @@ def _curve(numbers: Numbers, values: FloatArray, written: Reading) -> Figure:
     hover = f"trial %{{x}}: %{{y:{_HOVER[written.style]}}}"
     unit = "" if written.unit in ("", "%") else f" {escape(written.unit)}"
     return {
-        "type": "scatter", "mode": "lines", "x": numbers[corners].tolist(), "y": _round(values[corners]),
+        "type": "scatter", "mode": "lines", "x": numbers[corners].tolist(), "y": drawable(values[corners]),
         "line": {"shape": "hv", "color": "var(--accent)", "width": 2}, "hovertemplate": f"{hover}{unit}<extra></extra>",
     }  # fmt: skip
 
 
-def _style(axis: Figure) -> Figure:
+def axis_style(axis: Figure) -> Figure:
+    """An axis as all figures of the report draw it."""
     return {"gridcolor": "var(--grid)", "linecolor": "var(--line)", "zeroline": False, "showline": True, **axis}
 
 
@@ -336,6 +338,6 @@ def _thinned(numbers: Numbers, limit: int) -> Numbers:
     return numbers[np.linspace(0, len(numbers) - 1, limit).round().astype(np.int64)]
 
 
-def _round(values: FloatArray) -> list[float | None]:
+def drawable(values: FloatArray) -> list[float | None]:
     """Six significant digits: as exact as a screen, a third of the bytes. None, which is not drawn, if not finite."""
     return [float(f"{value:.6g}") if math.isfinite(value) else None for value in values.tolist()]

@@ -10,6 +10,7 @@ import numpy as np
 
 from codesign.assemble import MEASURED
 from codesign.design_space import DesignSpace
+from codesign.honesty_text import verdict
 from codesign.job import Section
 from codesign.objectives import Objective
 from codesign.report_data import ReportData
@@ -19,15 +20,16 @@ from codesign.units import duration_text, plain_text, reading
 
 def head(data: ReportData) -> str:
     """The head as HTML, the heading with the job's name included."""
-    return f"<header><h1>{escape(data.job.name)}</h1>{_lead(data)}{_tiles(data)}{_best(data)}</header>"
+    return f"<header><h1>{escape(data.job.name)}</h1>{_lead(data)}{_tiles(data)}{_best(data)}{_verdict(data)}</header>"
 
 
 def _lead(data: ReportData) -> str:
     job = data.job
     targets = [_target(data, name) for name in job.targets]
+    has_data = not isinstance(data.parts.space, DesignSpace) and getattr(data.parts.evaluator, "needs_data", True)
     rows = [
         ("Searched", f"{_section(job.space)}{' with accelerators' if _is_joint(data) else ''}: {_size(data)}"),
-        *([] if isinstance(data.parts.space, DesignSpace) else [("Data", _section(job.data))]),
+        *([("Data", _section(job.data))] if has_data else []),
         ("Targets", "<br>".join(targets) or "none"),
         ("Objectives", ", ".join(_objective(objective) for objective in data.parts.objectives.objectives)),
         ("Budgets", ", ".join(f"<code>{escape(b.text)}</code>" for b in data.parts.objectives.budgets) or "none"),
@@ -85,6 +87,12 @@ def _best(data: ReportData) -> str:
             f"{table.numbers[row]}{f', with {with_others}' if with_others else ''}{tested}.</li>"
         )
     return f"<ul class='best-of'>{''.join(sentences)}</ul>"
+
+
+def _verdict(data: ReportData) -> str:
+    """Whether the strategy beat random search, linked to the section on it."""
+    told = verdict(data.honesty, data.parts.objectives.objectives)
+    return f"<p class='note'><a href='#honesty'>Strategy</a>: {escape(told)}.</p>" if data.n_trials else ""
 
 
 def _listed(parts: list[str]) -> str:

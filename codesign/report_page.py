@@ -14,6 +14,7 @@ import numpy as np
 from codesign.report_data import Failure, ReportData, shareable_job, versions
 from codesign.report_figures import front_figures, progress_figure, shown_of_cloud
 from codesign.report_head import head
+from codesign.report_honesty import honesty_figure, honesty_html
 from codesign.report_members import member_pages, members_table
 from codesign.units import reading
 
@@ -32,13 +33,15 @@ def page(data: ReportData) -> str:
     name = escape(data.job.name)
     fronts = front_figures(data) if data.n_trials else []
     progress = progress_figure(data) if data.is_feasible.any() else None
-    figures = script_safe_json({"fronts": [figure for _, figure in fronts], "progress": progress})
+    honesty = honesty_figure(data.honesty, data.parts.objectives.objectives)
+    figures = script_safe_json({"fronts": [figure for _, figure in fronts], "progress": progress, "honesty": honesty})
     has_budgets = any(figure["layout"]["shapes"] for _, figure in fronts)
     sections = [
         ("front", "The front", _front(data, [title for title, _ in fronts], has_budgets)),
         ("member", "Its members, one by one", member_pages(data) if len(data.table) else ""),
         ("table", "All members", members_table(data) + _split_note(data) if len(data.table) else ""),
         ("progress", "How the search went", _progress(data)),
+        ("honesty", "Was the strategy worth it?", honesty_html(data.honesty, data.parts.objectives.objectives)),
         ("budgets", "Budgets", _budgets(data)),
         ("failures", "Failures", _failures(data.ledger.failures)),
         ("uncounted", "What was not counted", _uncounted(data)),

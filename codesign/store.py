@@ -10,7 +10,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from codesign.errors import StoreError
+from codesign.honesty_store import Notes
 from codesign.trial import FloatArray, State, Trial
 
 SCHEMA_VERSION = 1
@@ -116,6 +117,8 @@ class NewTrials:
     violations: FloatArray  # shape (n,), NaN where it is not known yet
     errors: Sequence[str]
     metrics: Mapping[str, FloatArray]
+    forecasts: Mapping[str, FloatArray] = field(default_factory=dict)  # by metric, shape (n,), NaN where there is none
+    origins: Sequence[str] = ()  # n of them, "" for what the strategy chose; empty if it chose all
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +195,7 @@ class Store:
         except (sa.exc.SQLAlchemyError, ModuleNotFoundError, sqlite3.Error) as error:
             raise StoreError(f"the database {url!r} cannot be opened: {_first_line(error)}") from error
         self._metric_ids: dict[str, int] = {}
+        self.notes = Notes(self._engine)
 
     def close(self) -> None:
         """Release the connections."""
@@ -274,6 +278,7 @@ class Store:
         _insert_many(connection, _trials, rows)
         numbers = range(new.first_number, new.first_number + len(rows))
         self._insert_metrics(connection, study_id, numbers, {**new.metrics, VIOLATION: new.violations})
+        self.notes.insert(connection, study_id, new.first_number, new.forecasts, new.origins)
 
     def _insert_metrics(
         self, connection: sa.Connection, study_id: int, numbers: Sequence[int], metrics: Mapping[str, FloatArray]
@@ -407,6 +412,14 @@ class Store:
         query = sa.select(*(_trials.c[name] for name in names)).where(_trials.c.study_id == study_id)
         with self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(query.order_by(_trials.c.number)).mappings()]
+
+    def evaluated(self, study_id: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Numbers of the trials that were evaluated in full, ascending, and whether each result was reused."""
+        where = (_trials.c.study_id == study_id) & (_trials.c.round >= 0) & (_trials.c.state != State.RUNNING.value)
+        query = sa.select(_trials.c.number, _trials.c.is_reused).where(where).order_by(_trials.c.number)
+        with self._engine.connect() as connection:
+            flat = np.fromiter(chain.from_iterable(connection.execute(query)), dtype=np.int64)
+        return flat[::2], flat[1::2] != 0
 
     def open_rounds(self, study_id: int, first_round: int) -> list[OpenTrial]:
         """Trials of the given round and later ones, by number."""

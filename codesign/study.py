@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from codesign.honesty_shadow import Noted, Shadow, Source, forecast_metrics, origins_of
 from codesign.objectives import Objectives
 from codesign.screening import Screened, screen
 from codesign.store import Finished, NewTrials, Outcome, Progress, Store
@@ -73,6 +74,7 @@ class Study:
         trials: how many candidates to evaluate in full.
         batch: candidates asked for at a time.
         in_flight: rounds under way at once.
+        shadow: which of the trials are drawn at random, past the strategy; it is told of them like of any other.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Study:
         trials: int,
         batch: int = 1,
         in_flight: int = 1,
+        shadow: Shadow = Shadow(),  # noqa: B008  frozen
     ) -> None:
         self.space = space
         self.objectives = objectives
@@ -101,6 +104,7 @@ class Study:
         self._folder = folder.absolute()
         self.batch = batch
         self._in_flight = in_flight
+        self._shadow = shadow
         self._rounds: dict[int, _Round] = {}
         self._round_of: dict[int, int] = {}
         self._cheap: dict[int, dict[str, float]] = {}
@@ -192,7 +196,7 @@ class Study:
     def _ask_round(self) -> None:
         """Propose one round and save it with everything that led to it."""
         wanted = min(self.batch, self.trials - self._n_asked)
-        found = self._propose(wanted)
+        found, noted = self._propose_round(wanted)
         codes = found.codes
         within = np.flatnonzero(found.violations == 0)
         self.is_exhausted = len(within) < wanted
@@ -224,15 +228,28 @@ class Study:
                 violations=np.where(found.violations == 0, np.nan, found.violations),
                 errors=found.errors,
                 metrics=found.metrics,
+                forecasts=forecast_metrics(noted, self.objectives, found.metrics),
+                origins=origins_of(noted),
             ),
             progress=self._progress(),
         )
         if len(within):
             self._start(numbers)
 
-    def _propose(self, wanted: int) -> Screened:
-        """New candidates until `wanted` are within the cheap budgets, those that are not included."""
+    def _propose_round(self, wanted: int) -> tuple[Screened, list[Noted]]:
+        """New candidates of one round: those that are drawn past the strategy, then the strategy's."""
         parts: list[Screened] = []
+        noted: list[Noted] = []
+        n_drawn = self._shadow.n_due(self._n_asked, wanted)
+        if n_drawn:
+            self._propose(n_drawn, self._shadow.source(self.space, self._n_asked), parts, noted)
+            wanted -= sum(int((part.violations == 0).sum()) for part in parts)
+        if wanted:
+            self._propose(wanted, Source(self._strategy.ask), parts, noted)
+        return Screened.joined(parts, len(self.space.choices)), noted
+
+    def _propose(self, wanted: int, source: Source, parts: list[Screened], noted: list[Noted]) -> None:
+        """New candidates until `wanted` are within the cheap budgets, and those that are not, added to the lists."""
         n_within = stale = rejected = measured = 0
         block_size = wanted
         while (
@@ -241,13 +258,15 @@ class Study:
             and rejected < MAX_OVER_BUDGET
             and measured < MAX_MEASURED_OVER_BUDGET
         ):
-            codes, keys = self._fresh(self._strategy.ask(block_size))
+            origin = source.origin(self._strategy)
+            codes, keys = self._fresh(source.ask(block_size))
             if len(codes) == 0:
                 stale += 1
                 continue
             part = screen(self._screens, self.objectives, codes, keys, wanted - n_within)
             self._seen.difference_update(keys[len(part) :])  # those behind the last one wanted were not looked at
             over = part.violations > 0
+            noted.append(Noted.of(self._strategy, origin, part.codes, ~over, self.objectives.n))
             if over.any():
                 losses = self.objectives.losses({name: values[over] for name, values in part.metrics.items()})
                 losses[np.isinf(part.violations[over])] = np.nan
@@ -260,7 +279,6 @@ class Study:
             missing = max(1, wanted - n_within)
             block_size = missing if n_new == len(over) else min(max(2 * block_size, missing), max(MAX_BLOCK, missing))
             parts.append(part)
-        return Screened.joined(parts, len(self.space.choices))
 
     def _fresh(self, proposed: IntArray) -> tuple[IntArray, list[str]]:
         """The proposals that are valid and new, canonical, with their keys."""

@@ -109,6 +109,7 @@
 
   draw("front-plot", figures.fronts[0]);
   draw("progress-plot", figures.progress);
+  draw("honesty-plot", figures.honesty);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => redraw());
   addEventListener("beforeprint", () => redraw(680));
   addEventListener("afterprint", () => redraw());

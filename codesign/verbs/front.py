@@ -29,13 +29,18 @@ def command(
 
     condition = parse_condition(where) if where else None
     runs = [open_run(folder) for folder in folders]
-    table = fronts([(run, run.parts()) for run in runs], condition, upto)
+    pairs = [(run, run.parts()) for run in runs]
+    table = fronts(pairs, condition, upto)
     if csv:
         table.to_csv(csv)
     if parquet:
         table.to_parquet(parquet)
     if as_json:
-        click.echo(table.to_json())
+        from codesign.honesty import honesty_of
+
+        is_whole = condition is None and upto is None  # the meter reads whole runs
+        readings = [{"run": str(run.folder), **honesty_of(run, parts).to_dict()} for run, parts in pairs if is_whole]
+        click.echo(table.to_json({"honesty": readings} if is_whole else None))
     elif not (csv or parquet):
         from rich.console import Console
 

@@ -32,6 +32,8 @@ def command(folder: Path, number: int, ops: bool, as_json: bool) -> None:
         "number": trial.number, "state": trial.state.value, "violation": trial.violation, "error": trial.error,
         "metrics": dict(trial.metrics), "finals": finals, "genotype": dict(trial.genotype),
         "artifacts": run.store.artifacts(run.study_id, number),
+        "forecasts": run.store.notes.forecast_of(run.study_id, number),
+        "drawn": run.store.notes.origin_of(run.study_id, number),
     }  # fmt: skip
     rows: list[dict[str, object]] = []
     if ops:
@@ -49,11 +51,16 @@ def command(folder: Path, number: int, ops: bool, as_json: bool) -> None:
 
 def _print(record: dict[str, object], rows: list[dict[str, object]]) -> None:
     click.echo(f"trial {record['number']}: {record['state']}" + (f", {record['error']}" if record["error"] else ""))
-    metrics, finals = record["metrics"], record["finals"]
+    if record["drawn"]:
+        click.echo("  drawn at random" + (", past the strategy" if record["drawn"] == "shadow" else ""))
+    metrics, finals, forecasts = record["metrics"], record["finals"], record["forecasts"]
     assert isinstance(metrics, dict)
     assert isinstance(finals, dict)
+    assert isinstance(forecasts, dict)
     for name, value in sorted(metrics.items()):
         click.echo(f"  {name:<28} {value:.6g}")
+    for name, value in forecasts.items():
+        click.echo(f"  {name + ', forecast':<28} {value:.6g}")
     for name, (value, low, high) in finals.items():
         interval = f" (95 %: {low:.4g} to {high:.4g})" if low is not None else ""
         click.echo(f"  {name + ', final':<28} {value:.6g}{interval}")
