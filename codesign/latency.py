@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -12,7 +14,7 @@ class RuntimeTarget:
     Attributes:
         threads: threads within an op.
         batch: images per inference.
-        readings: how many are taken; their median counts.
+        readings: how many are taken in all.
     """
 
     threads: int = 1
@@ -22,21 +24,21 @@ class RuntimeTarget:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """How long one inference of a model takes.
+    """How long one inference of a model takes where nothing disturbs it.
 
     Attributes:
-        median_ms: median over the readings, milliseconds per inference of the whole batch.
-        low_ms, high_ms: a 95% interval of that median, from the readings' order statistics. It speaks of the minutes of
-            the measurement, not of tomorrow's load.
-        readings: how many readings the median is taken over.
-        disturbed: how many more were taken, and not used, because another process held the core meanwhile. If it left
-            fewer than 6 undisturbed, all were used.
+        latency_ms: milliseconds per inference of the whole batch: of each opening of the model the quickest reading, of
+            these the quickest third, of that the geometric mean.
+        low_ms, high_ms: an interval that holds the median opening in 95 % of cases. It speaks of the minutes of the
+            measurement, not of tomorrow's load.
+        readings: how many readings were taken.
+        disturbed: of how many of them another process held the core meanwhile.
         threads: threads within an op.
         batch: images per inference.
         runtime: "onnxruntime" and its version.
     """
 
-    median_ms: float
+    latency_ms: float
     low_ms: float
     high_ms: float
     readings: int
@@ -44,3 +46,9 @@ class Latency:
     threads: int
     batch: int
     runtime: str
+
+
+def quickest_third(openings_ms: Sequence[float]) -> float:
+    """Geometric mean of the quickest third (rounded up) of at least one positive time."""
+    kept = sorted(openings_ms)[: -(-len(openings_ms) // 3)]
+    return math.exp(sum(math.log(ms) for ms in kept) / len(kept))

@@ -17,7 +17,7 @@ from search_spaces.ops import IntArray
 
 
 class MeasuredLatency:
-    """Median latency of each candidate on this machine, for every onnxruntime target of a job.
+    """Latency of each candidate on this machine, for every onnxruntime target of a job.
 
     Candidates of one call are timed in turn, reading by reading, so that a slow spell hits all alike. Weights are
     random: latency does not depend on them. Networks that differ in their accelerator alone are timed once.
@@ -52,7 +52,7 @@ class MeasuredLatency:
         return Evaluation(metrics, [""] * len(codes))
 
     def intervals(self, codes: IntArray) -> dict[str, list[Final]]:
-        """Median latency in ms with its 95 % interval, n per target."""
+        """Latency in ms with its 95 % interval, n per target."""
         networks, inverse = np.unique(self._context.network_codes(codes), axis=0, return_inverse=True)
         convert: Any = import_module("codesign.convert_torch_onnx")
         latency: Any = import_module("codesign.latency_onnx")
@@ -61,6 +61,6 @@ class MeasuredLatency:
         found: dict[str, list[Final]] = {}
         for name, target in self._targets.items():
             readings = latency.measure(models, batch=target.batch, threads=target.threads, readings=target.readings)
-            finals = [Final(reading.median_ms, reading.low_ms, reading.high_ms) for reading in readings]
+            finals = [Final(reading.latency_ms, reading.low_ms, reading.high_ms) for reading in readings]
             found[f"latency_ms@{name}"] = [finals[row] for row in inverse.reshape(-1)]
         return found

@@ -110,7 +110,7 @@ def profile(
     for name, target in targets.items():
         if isinstance(target, RuntimeTarget):
             measured[name] = _measure(Path(path), target, shape)
-            metrics[f"latency_ms@{name}"] = measured[name].median_ms
+            metrics[f"latency_ms@{name}"] = measured[name].latency_ms
             continue
         per_layer, totals, left_out = _simulate(table, target, bits, batch)
         metrics |= {f"{metric}@{name}": value for metric, value in totals.items()}
