@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -23,8 +23,13 @@ class Prior(Protocol):
         """Which metric it estimates."""
         ...
 
-    def __call__(self, codes: IntArray) -> FloatArray:
-        """Estimates, shape (n,), finite, on any scale that grows with the metric."""
+    def __call__(self, features: FloatArray, known: Mapping[str, FloatArray]) -> FloatArray:
+        """Estimates, shape (n,), finite, on any scale that grows with the metric.
+
+        Args:
+            features: of the networks, or of the designs where there are none: `SearchSpace.features`, shape (n, k).
+            known: the metrics that the run computes for free, each of shape (n,).
+        """
         ...
 
 
@@ -78,7 +83,8 @@ class RunForesight(Foresight):
         columns = [self._features(codes)]
         columns += [_on_log_scale(values)[:, None] for name, values in metrics.items() if "@" not in name]
         signs = [-1.0 if self._objectives.objectives[of].maximize else 1.0 for of in self._prior_of]
-        priors = [sign * prior(codes) for sign, prior in zip(signs, self._priors, strict=True)]
+        described = self._network_features(codes, columns[0]) if self._priors else columns[0]
+        priors = [sign * prior(described, metrics) for sign, prior in zip(signs, self._priors, strict=True)]
         return Foreseen(
             losses=losses,
             violations=np.where(failed, np.inf, violations),
@@ -91,6 +97,12 @@ class RunForesight(Foresight):
         if self._free and isinstance(self._space, JointSpace):
             return self._space.network.features(self._space.split(codes)[0])
         return self._space.features(codes)
+
+    def _network_features(self, codes: IntArray, features: FloatArray) -> FloatArray:
+        """Of the networks alone: an earlier run had other accelerators, or none."""
+        if self._free or not isinstance(self._space, JointSpace):
+            return features
+        return self._space.network.features(self._space.split(codes)[0])
 
 
 def _on_log_scale(values: FloatArray) -> FloatArray:

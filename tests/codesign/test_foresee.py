@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -34,8 +36,8 @@ class Reversed:
     def __init__(self, metric: str) -> None:
         self.metric = metric
 
-    def __call__(self, codes: IntArray) -> FloatArray:
-        return -codes.sum(axis=1).astype(np.float64)
+    def __call__(self, features: FloatArray, known: Mapping[str, FloatArray]) -> FloatArray:
+        return -known["macs"]
 
 
 def _objectives(*budgets: str) -> Objectives:
@@ -81,8 +83,8 @@ def test_priors_become_losses() -> None:
     priors = [Reversed("latency_ms@edge"), Reversed("accuracy"), Reversed("energy_uj@edge")]
     foresight = RunForesight(space, _objectives(), [Costs()], priors)
     assert foresight.prior_of == (1, 0)  # the third estimates no objective
-    total = codes.sum(axis=1)
-    assert foresight(codes).priors.tolist() == np.stack([-total, total], axis=1).tolist()
+    macs = 100.0 * (1 + codes.sum(axis=1))
+    assert foresight(codes).priors.tolist() == np.stack([-macs, macs], axis=1).tolist()
 
 
 def test_cost_on_a_device_is_no_feature() -> None:
