@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, fields, replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from codesign.context import Context, Reader
 from codesign.cost import CostEvaluator
@@ -20,6 +19,7 @@ from codesign.cost import Target as CostTarget
 from codesign.cost_only import CostOnly, Simulated
 from codesign.data.dataset import Dataset, DataShape
 from codesign.design_space import DesignEvaluator, DesignSpace
+from codesign.device_target import DEVICE, PredictedLatency, device_targets
 from codesign.errors import BudgetError, InputError
 from codesign.expressions import parse_budget
 from codesign.foresee import RunForesight
@@ -31,6 +31,10 @@ from codesign.plugins import check_options, make, options_class
 from codesign.registry import lookup, names, resolve
 from codesign.strategies.strategy import Strategy
 from codesign.trial import Evaluator
+from codesign.warm_start import learn_all, priors_of
+from codesign.warm_start_files import load_learned
+from codesign.warm_start_model import COUNTS, Learned
+from codesign.warm_start_sources import Wanted
 from search_spaces.ops import IntArray
 from search_spaces.space import NetworkSpace, SearchSpace
 from simulators.accelerator import Preset, load_preset
@@ -54,6 +58,7 @@ class Parts:
     screens: tuple[Evaluator, ...]
     cost: CostEvaluator | DesignEvaluator
     note: str = ""
+    learned: tuple[Learned, ...] = ()
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -62,7 +67,8 @@ class Parts:
 
     def uncounted(self, codes: IntArray) -> list[str]:
         """What the figures of these candidates leave out, as phrases."""
-        return self.cost.uncounted(codes)
+        free = [part for part in (*self.screens, self.evaluator) if isinstance(part, Simulated | CostOnly)]
+        return self.cost.uncounted(codes) + [phrase for part in free for phrase in part.uncounted(codes)]
 
     @property
     def is_costly(self) -> bool:
@@ -77,7 +83,7 @@ class Parts:
     @property
     def in_flight(self) -> int:
         """Rounds under way at once."""
-        return self.job.search.in_flight or (4 if self.is_costly else 1)
+        return self.job.search.in_flight or int(getattr(self.evaluator, "in_flight", 4 if self.is_costly else 1))
 
     def strategy(self) -> Strategy:
         """The job's strategy, new."""
@@ -93,7 +99,7 @@ class Parts:
     def foresight(self) -> RunForesight:
         """What is known of candidates before they are evaluated."""
         free = [screen for screen in self.screens if getattr(screen, "is_free", False)]
-        return RunForesight(self.space, self.objectives, free)
+        return RunForesight(self.space, self.objectives, free, priors_of(self.learned))
 
 
 def assemble(job: Job, folder: Path, job_folder: Path, shape: DataShape | None = None) -> Parts:
@@ -111,11 +117,17 @@ def assemble(job: Job, folder: Path, job_folder: Path, shape: DataShape | None =
     if str(job_folder) not in sys.path:
         sys.path.append(str(job_folder))  # `module:Name` plug-ins live beside the job file
     _check_types(job)
-    space_type, space_options = check_options("spaces", job.space.options(), "space")
+    plugin, options = check_options("evaluators", job.evaluate.options(), "evaluate")
+    section = job.space.options()
+    given = {} if getattr(plugin, "needs_data", True) else _pop_shape(section)
+    space_type, space_options = check_options("spaces", section, "space")
     if space_type is DesignSpace:
-        return _assemble_designs(job, folder, make(DesignSpace, "space", **space_options, job_folder=job_folder))
-    reader: Reader = _reader(job, job_folder)
-    shape = shape or reader.describe()
+        designs = make(DesignSpace, "space", **space_options, job_folder=job_folder)
+        return _assemble_designs(job, folder, designs, job_folder)
+    is_new = shape is None
+    default = None if getattr(plugin, "needs_data", True) else _shape_of_space(space_type, given)
+    reader: Reader | None = _reader(job, job_folder) if default is None else None
+    shape = shape or default or _reader(job, job_folder).describe()
     image_shape = shape.image_shape
     network_space: NetworkSpace = make(
         space_type,
@@ -140,20 +152,66 @@ def assemble(job: Job, folder: Path, job_folder: Path, shape: DataShape | None =
         checkpoint_epochs=job.driver.checkpoint_epochs,
     )
     cost = make(CostEvaluator, "targets", space, simulated)
-    screens: tuple[Evaluator, ...] = (Simulated(cost),)
     measured = {name: target for name, target in job.targets.items() if target.type == MEASURED}
-    if measured:
-        screens = (*screens, MeasuredLatency(measured, context))
-    plugin, options = check_options("evaluators", job.evaluate.options(), "evaluate")
+    measuring = (MeasuredLatency(measured, context),) if measured else ()
+    devices = device_targets(
+        {name: target for name, target in job.targets.items() if target.type == DEVICE}, job_folder
+    )
+    predicting = (PredictedLatency(devices, context),) if devices else ()
     if plugin is CostOnly:
-        evaluator: Evaluator = CostOnly(screens)
-        screens = ()
-    else:
-        evaluator = make(plugin, "evaluate", make(options_class(plugin), "evaluate", **options), context)
-    return _parts(job, context, evaluator, screens, cost)
+        return _parts(job, context, CostOnly((Simulated(cost, predicting), *measuring)), (), cost, job_folder)
+    options = {name: job_folder / value if isinstance(value, Path) else value for name, value in options.items()}
+    evaluator: Evaluator = make(plugin, "evaluate", make(options_class(plugin), "evaluate", **options), context)
+    if is_new and hasattr(evaluator, "check"):  # not for a run that is looked at: the file may be elsewhere now
+        make(evaluator.check, "evaluate")
+    known: Evaluator | None = getattr(evaluator, "known", None)
+    screens = (Simulated(cost, (*predicting, *((known,) if known else ()))), *measuring)
+    _check_names(screens, evaluator)
+    return _parts(job, context, evaluator, screens, cost, job_folder)
 
 
-def _assemble_designs(job: Job, folder: Path, space: DesignSpace) -> Parts:
+def reads_data(job: Job) -> bool:
+    """Whether a job looks at its data: not where nothing is trained and the space states what its networks are for."""
+    if getattr(lookup("evaluators", job.evaluate.type, "evaluate.type"), "needs_data", True):
+        return True
+    space_type = lookup("spaces", job.space.type, "space.type")
+    return _shape_of_space(space_type, _pop_shape(job.space.options())) is None
+
+
+def _check_names(screens: Sequence[Evaluator], evaluator: Evaluator) -> None:
+    """No metric may come from two parts."""
+    seen: set[str] = set()
+    for name in (name for part in (*screens, evaluator) for name in part.metrics):
+        if name in seen:
+            raise InputError(f"evaluate.metrics: {name!r} is computed for every candidate already; use another name")
+        seen.add(name)
+
+
+def _pop_shape(section: dict[str, Any]) -> dict[str, Any]:
+    """Take image_shape and classes out of a space's section: without data the job may state them."""
+    return {name: section.pop(name) for name in ("image_shape", "classes") if name in section}
+
+
+def _shape_of_space(space_type: type, given: dict[str, Any]) -> DataShape | None:
+    """What a space that sees no data is built for: what the job states, else its own defaults; None if it has none."""
+    described = {item.name: item.default for item in fields(options_class(space_type))}
+    for name in given:
+        if name not in described:
+            raise InputError(f"space.{name}: a {space_type.__name__} has no such option")
+    image_shape, classes = (given.get(name, described.get(name, MISSING)) for name in ("image_shape", "classes"))
+    if image_shape is MISSING or classes is MISSING:
+        return None
+    is_shape = isinstance(image_shape, list | tuple) and len(image_shape) == 3
+    if not is_shape or not all(type(value) is int and value >= 1 for value in (*image_shape, classes)):
+        raise InputError(
+            f"space: image_shape {image_shape!r} and classes {classes!r} are not allowed; "
+            "use [channels, height, width] and a whole number, all of at least 1"
+        )
+    channels, height, width = image_shape
+    return DataShape(channels, height, width, classes)
+
+
+def _assemble_designs(job: Job, folder: Path, space: DesignSpace, job_folder: Path) -> Parts:
     """The parts of a search of designs alone, without networks and data."""
     if lookup("evaluators", job.evaluate.type, "evaluate.type") is not CostOnly:
         raise InputError(f"evaluate.type: designs are not trained; use cost, not {job.evaluate.type!r}")
@@ -170,7 +228,7 @@ def _assemble_designs(job: Job, folder: Path, space: DesignSpace) -> Parts:
         checkpoint_epochs=job.driver.checkpoint_epochs,
     )
     designs = DesignEvaluator(space)
-    return _parts(job, context, CostOnly((designs,)), (), designs)
+    return _parts(job, context, CostOnly((designs,)), (), designs, job_folder)
 
 
 def _parts(
@@ -179,72 +237,48 @@ def _parts(
     evaluator: Evaluator,
     screens: tuple[Evaluator, ...],
     cost: CostEvaluator | DesignEvaluator,
+    job_folder: Path,
 ) -> Parts:
     _check_driver(job, evaluator)
     known = [name for part in (*screens, evaluator) for name in part.metrics]
     objectives = _objectives(job, known)
     parts = Parts(job, context, context.space, objectives, evaluator, screens, cost)
+    parts = replace(parts, learned=_warm_start(parts, job_folder)) if job.warm_start else parts
     parts.strategy()  # its options are checked before anything is written
     return parts
 
 
-LISTED = 20_000
-"""A space of at most so many codes is listed whole where its cost is arithmetic."""
+def _warm_start(parts: Parts, job_folder: Path) -> tuple[Learned, ...]:
+    """What earlier searches tell: learned now for a new run, else as it was when the run was made."""
+    job, context = parts.job, parts.context
+    if (context.folder / "job.yaml").is_file():
+        return load_learned(context.folder)
+    strategy = lookup("strategies", job.search.strategy.type, "search.strategy.type")
+    if "foresight" not in signature(strategy.__init__).parameters:  # type: ignore[misc]
+        name = job.search.strategy.type
+        raise InputError(f"warm_start: strategy {name!r} learns nothing from earlier runs; use auto, or leave it out")
+    free = {name for screen in parts.screens if getattr(screen, "is_free", False) for name in screen.metrics}
+    listed = [objective.metric for objective in parts.objectives.objectives]
+    unknown = tuple(name for name in listed if name not in free)
+    if not unknown:
+        known = ", ".join(listed)
+        raise InputError(f"warm_start: every objective ({known}) is known before an evaluation; leave it out")
+    is_counted = context.networks is not None and free.issuperset(COUNTS)
+    counter = Simulated(CostEvaluator(context.network_space)) if is_counted else None
+    space = context.networks or context.space
+    wanted = Wanted(space, lambda earlier, place: _space_of(earlier, place, context), unknown, job_folder)
+    return learn_all(job.warm_start, wanted, parts.objectives, counter)
 
 
-def find_feasible(parts: Parts, seed: int, n: int = 1024, generations: int = 12) -> str:
-    """Look for one candidate within the budgets on simulated metrics; sampling first, then descending the violation.
-
-    A small space of designs is listed whole, so that the answer is certain.
-
-    Returns:
-        "", or what to tell of a space of designs in which none was found: their evaluation is all that the run does,
-        and its strategy may find what this look did not.
-
-    Raises:
-        BudgetError: none was found, and candidates would be trained or the whole space was listed; the message says how
-            near the search came for each budget.
-    """
-    screens = parts.evaluator.screens if isinstance(parts.evaluator, CostOnly) else parts.screens
-    cheap = next((part for part in screens if isinstance(part, Simulated | DesignEvaluator)), None)
-    budgets = [budget for budget in parts.objectives.budgets if cheap is not None and budget.metric in cheap.metrics]
-    if cheap is None or not budgets:
-        return ""
-    rng = np.random.default_rng(seed)
-    is_listed = isinstance(cheap, DesignEvaluator) and parts.space.size <= LISTED
-    codes = _all_codes(parts.space) if is_listed else parts.space.sample(n, rng)
-    closest: dict[str, float] = {}
-    n_seen = 0
-    for _ in range(generations):
-        metrics = cheap.evaluate(codes).metrics
-        n_seen += len(codes)
-        violations = parts.objectives.violations({budget.metric: metrics[budget.metric] for budget in budgets})
-        if (violations == 0).any():
-            return ""
-        violations = np.nan_to_num(violations, nan=np.inf)  # a design that cannot work
-        for budget in budgets:
-            known = metrics[budget.metric][np.isfinite(metrics[budget.metric])]
-            best = known.min(initial=np.inf) if budget.upper else known.max(initial=-np.inf)
-            held = closest.get(budget.text, best)
-            closest[budget.text] = min(best, held) if budget.upper else max(best, held)
-        if is_listed:
-            break
-        parents = codes[np.argsort(violations, kind="stable")[: n // 8]]
-        first, second = (parents[rng.integers(0, len(parents), n // 2)] for _ in range(2))
-        is_crossed = rng.random(n // 2) < 0.5
-        first[is_crossed] = parts.space.crossover(first[is_crossed], second[is_crossed], rng)
-        codes = parts.space.mutate(first, rng)
-    nearest = "; ".join(f"{text}: the nearest of them has {value:.6g}" for text, value in closest.items())
-    message = f"budgets: none of {n_seen:,} candidates meets them ({nearest})"
-    if isinstance(cheap, DesignEvaluator) and not is_listed:
-        return f"{message} before the search; it goes on all the same"
-    raise BudgetError(f"{message}; relax a budget or widen the space")
-
-
-def _all_codes(space: SearchSpace) -> IntArray:
-    """Every code of a small space, shape (size, d)."""
-    index = np.unravel_index(np.arange(space.size), tuple(space.n_options.tolist()))
-    return np.stack(index, axis=1).astype(np.int64)
+def _space_of(job: Job, job_folder: Path, context: Context) -> SearchSpace:
+    """The space of an earlier job, accelerators left out, as it would be for the data of this one."""
+    section = job.space.options()
+    _pop_shape(section)
+    space_type, options = check_options("spaces", section, "space")
+    shape = context.shape
+    known = {} if shape is None else {"image_shape": shape.image_shape, "classes": shape.n_classes}
+    made: SearchSpace = make(space_type, "space", **_known(space_type, **known, job_folder=job_folder), **options)
+    return made
 
 
 def _reader(job: Job, job_folder: Path) -> Reader:
@@ -280,6 +314,10 @@ def _simulator_targets(job: Job, job_folder: Path) -> tuple[dict[str, CostTarget
     searched: dict[str, Preset] = {}
     for name, target in job.targets.items():
         key = f"targets.{name}"
+        if target.type == DEVICE:
+            continue
+        if target.calibration is not None:
+            raise InputError(f"{key}.calibration: it belongs to a target of type {DEVICE}, not to {target.type}")
         if target.type == MEASURED:
             if target.preset or target.search or target.set or target.metrics:
                 raise InputError(f"{key}: preset, search, set and metrics belong to simulators, not to {MEASURED}")
@@ -315,7 +353,7 @@ def _simulator(target: Target, key: str) -> Simulator:
 def _simulator_class(target: Target, key: str) -> type:
     bare = sorted({full.rsplit("-v", 1)[0] for full in names("simulators")})
     if ":" not in target.type and target.type not in bare and target.type not in names("simulators"):
-        raise InputError.about(key, target.type, [*bare, MEASURED])
+        raise InputError.about(key, target.type, [*bare, MEASURED, DEVICE])
     return lookup("simulators", target.type, key)
 
 

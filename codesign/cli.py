@@ -15,6 +15,7 @@ from codesign.errors import CodesignError, InputError
 
 VERBS = {
     "init": "write a commented job file to start from",
+    "check": "check a job file and whether its budgets can be kept",
     "run": "carry out a job",
     "resume": "continue a run that was cut off",
     "front": "print the Pareto front of one or several runs",
@@ -23,6 +24,7 @@ VERBS = {
     "verify": "check an ONNX file against its manifest",
     "simulate": "cost of a network on an accelerator, beside a published simulator",
     "proxy": "logs of simulated designs, and cost models learned from them",
+    "device": "latency of networks on this machine, predicted from a calibration",
     "profile": "cost of any ONNX file on any target, layer by layer",
     "report": "write the HTML report of a run",
     "lottery": "compare search agents over many hyper-parameter settings",

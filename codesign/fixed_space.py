@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from codesign.errors import InputError
+from search_spaces.floor import Floor
 from search_spaces.networks import NETWORKS
 from search_spaces.ops import COLUMNS, IntArray, OpTable
 from search_spaces.space import Choice, Genotype, NetworkSpace
@@ -75,6 +76,10 @@ class FixedNetwork(NetworkSpace):
         columns = {name: np.tile(getattr(self.table, name), n) for name in COLUMNS}
         columns["candidate"] = np.repeat(np.arange(n), len(self.table))
         return OpTable(n_candidates=n, labels=self.table.labels, **columns)
+
+    def floor(self) -> Floor:
+        """The network itself."""
+        return Floor(self.table, f"the layers of {self.network}")
 
     def build(self, code: IntArray) -> object:
         """Refused: a fixed network is costed, not trained."""

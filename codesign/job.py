@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from codesign.errors import InputError
 from codesign.plugins import explain
@@ -35,7 +35,11 @@ class Section(BaseModel):
 class Target(_Part):
     """A device whose cost is reported as `metric@name`."""
 
-    type: str = Field(description="a simulator (systolic, roofline) or onnxruntime, which measures on this machine")
+    type: str = Field(
+        description="a simulator (systolic, roofline); onnxruntime, which measures on this machine; or device, which "
+        "predicts from a calibration"
+    )
+    calibration: str | None = Field(None, description="file that `codesign device calibrate` wrote; device only")
     preset: str | None = Field(None, description="preset name or .toml file; simulators only")
     search: bool | dict[str, list[int | float | str]] = Field(
         False,
@@ -65,14 +69,23 @@ class ObjectiveNames(_Part):
 class Search(_Part):
     """How candidates are proposed, and how many."""
 
-    strategy: Section = Field(Section(type="evolution"), description="name, or {type: name, option: value}")
+    strategy: Section = Field(Section(type="auto"), description="name, or {type: name, option: value}")
     trials: int = Field(100, ge=1, description="candidates to evaluate in full")
     seed: int = Field(0, ge=0, lt=2**32)
+    unproven_budgets: Literal["refuse", "try"] = Field(
+        "refuse", description="what to do before training if no candidate within the budgets was found, nor excluded"
+    )
     batch: int | None = Field(
         None, ge=1, description="candidates asked for at a time: 1 for training, 250 for cost alone"
     )
     in_flight: int | None = Field(
         None, ge=1, description="batches under way at once: 4 for training, 1 for cost alone; the ledger depends on it"
+    )
+    shadow: float = Field(
+        0.0,
+        ge=0,
+        le=0.9,
+        description="share of the trials drawn at random, to compare the strategy with; 0.1 is enough",
     )
 
     @field_validator("strategy", mode="before")
@@ -82,10 +95,10 @@ class Search(_Part):
 
 
 class Asha(_Part):
-    """Early stopping by asynchronous successive halving (Li et al. 2020)."""
+    """Early stopping by asynchronous successive halving on all objectives (Schmucker et al. 2021)."""
 
-    grace_epochs: int = Field(1, ge=1)
-    reduction: float = Field(3, gt=1)
+    grace_epochs: int = Field(1, ge=1, description="epochs before the first comparison")
+    reduction: float = Field(3, gt=1, description="one of so many goes on at each rung")
 
 
 class Driver(_Part):
@@ -101,6 +114,29 @@ class Driver(_Part):
     asha: Asha | None = Field(None, description="early stopping (tune)")
 
 
+class Earlier(_Part):
+    """Results over the same networks, or designs, that this search may learn from before it begins."""
+
+    run: str | None = Field(None, description="folder of a run, or URL of a store: every search in it that fits")
+    table: str | None = Field(None, description="Parquet or CSV file of results instead of a run")
+    architecture: str | None = Field(None, description="the table's column of genotypes")
+    codes: list[str] = Field(default_factory=list, description="or one column of the table per choice of the space")
+    metric: str | None = Field(None, description="its name there; default: those that this job's objectives have")
+    objective: str | None = Field(None, description="the objective of this job that it tells about; default: by name")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Earlier:
+        if (self.run is None) == (self.table is None):
+            raise ValueError("name a run or a table, one of them")
+        if self.table is None and (self.architecture is not None or self.codes):
+            raise ValueError("architecture and codes are columns of a table; a run knows its candidates")
+        if self.table is not None and (self.architecture is None) == (not self.codes):
+            raise ValueError("of a table, name its column of genotypes (architecture) or one per choice (codes)")
+        if self.table is not None and self.metric is None:
+            raise ValueError("of a table, name the column to learn from under metric")
+        return self
+
+
 class Job(_Part):
     """Everything a run needs."""
 
@@ -112,6 +148,9 @@ class Job(_Part):
     budgets: list[str] = Field(default_factory=list)
     search: Search = Search()
     evaluate: Section = Section(type="train")
+    warm_start: list[Earlier] = Field(
+        default_factory=list, description="earlier runs to learn from: folders, or {run: ..., metric: ...}"
+    )
     driver: Driver = Driver()
     store: str | None = Field(
         None, description="database URL shared by several runs; default: one file in the run's folder"
@@ -121,6 +160,12 @@ class Job(_Part):
     @classmethod
     def _name_or_section(cls, value: object) -> object:
         return {"type": value} if isinstance(value, str) else value
+
+    @field_validator("warm_start", mode="before")
+    @classmethod
+    def _places(cls, value: object) -> object:
+        listed = value if isinstance(value, list) else [value]
+        return [{"run": one} if isinstance(one, str) else one for one in listed]
 
     @field_validator("targets")
     @classmethod
@@ -191,7 +236,7 @@ def read_file(path: Path, overrides: Iterable[str], what: str, keys: str) -> dic
     if not isinstance(content, dict):
         raise InputError(f"{path}: a {what} is a mapping of keys ({keys}), not {type(content).__name__}")
     for override in overrides:
-        _apply(content, override)
+        apply_override(content, override)
     return content
 
 
@@ -213,7 +258,8 @@ def json_schema() -> dict[str, Any]:
     return Job.model_json_schema()
 
 
-def _apply(content: dict[str, Any], override: str) -> None:
+def apply_override(content: dict[str, Any], override: str) -> None:
+    """Put `dotted.key=value`, the value read as YAML, into plain data. Raises InputError if it is not written so."""
     dotted, equals, value = override.partition("=")
     if not equals or not dotted:
         raise InputError(f"override {override!r}: write it as key.key=value, for example search.trials=200")
@@ -234,6 +280,7 @@ _ALLOWED: dict[tuple[str, ...], list[str]] = {
     ("targets", "*"): list(Target.model_fields),
     ("search",): list(Search.model_fields),
     ("objectives",): list(ObjectiveNames.model_fields),
+    ("warm_start", "*"): list(Earlier.model_fields),
     ("driver",): list(Driver.model_fields),
     ("driver", "asha"): list(Asha.model_fields),
 }

@@ -16,15 +16,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from codesign.assemble import DATA_PATHS, assemble, find_feasible
+from codesign.assemble import DATA_PATHS, assemble, reads_data
 from codesign.data.dataset import DataShape
 from codesign.errors import InputError
+from codesign.feasible import require_feasible
 from codesign.job import Job, dump_job
 
 UPLOAD_LIMIT_BYTES = 100 * 1024**2
 """What Ray's dashboard takes in one request (`DASHBOARD_CLIENT_MAX_SIZE`)."""
-
-"""Options of `data` that are paths relative to the job file."""
+_RUNS = "warm_start."
+"""Keys of the job whose folders are runs."""
 
 _OWN_CLASS = re.compile(r"^(?P<module>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):[A-Za-z_][\w.]*$")
 _OURS = ("codesign", "search_spaces", "simulators")
@@ -73,7 +74,7 @@ def check_job(job: Job, job_folder: Path) -> list[str]:
             notes.append(f"module {module!r} is not beside the job file; it must be installed on the cluster")
     folder = job_folder / "runs" / job.name
     if all(path.exists() for _, path in absolute):
-        find_feasible(assemble(job, folder, job_folder), job.search.seed)
+        require_feasible(assemble(job, folder, job_folder), job.search.seed)
     else:
         assemble(job, folder, job_folder, _UNSEEN)
     return notes
@@ -101,7 +102,7 @@ def plan_upload(job: Job, job_folder: Path) -> Upload:
         if not source.exists():
             raise InputError(f"{key}: {path!r} does not exist beside the job file")
         roots[key] = source
-        files.update((file.relative_to(top).as_posix(), file) for file in _files(source))
+        files.update((file.relative_to(top).as_posix(), file) for file in _files(source, key.startswith(_RUNS)))
     for source in _own_modules(job, folder):
         roots[f"module {source.stem}"] = source
         for file in _files(source):
@@ -152,9 +153,11 @@ def _entry(place: str) -> zipfile.ZipInfo:
 
 def _data_paths(job: Job) -> Iterator[tuple[str, str]]:
     options = job.data.options()
-    for key in DATA_PATHS:
+    for key in DATA_PATHS if reads_data(job) else ():
         if isinstance(options.get(key), str):
             yield f"data.{key}", options[key]
+    if job.evaluate.type == "table" and isinstance(job.evaluate.options().get("path"), str):
+        yield "evaluate.path", job.evaluate.options()["path"]
 
 
 def _relative_paths(job: Job, job_folder: Path) -> Iterator[tuple[str, str]]:
@@ -165,10 +168,19 @@ def _relative_paths(job: Job, job_folder: Path) -> Iterator[tuple[str, str]]:
         preset = target.preset or ""
         if preset and not Path(preset).is_absolute() and (job_folder / preset).is_file():  # otherwise one of ours
             yield f"targets.{name}.preset", preset
+        if target.calibration and not Path(target.calibration).is_absolute():
+            yield f"targets.{name}.calibration", target.calibration
+    for number, earlier in enumerate(job.warm_start):
+        path = earlier.run or earlier.table or ""
+        if "://" not in path and not Path(path).is_absolute():
+            yield f"warm_start.{number}", path
 
 
-def _files(root: Path) -> Iterator[Path]:
-    """The files of a tree, links followed, each folder once; a file alone stands for itself."""
+def _files(root: Path, is_run: bool = False) -> Iterator[Path]:
+    """The files of a tree, links followed, each folder once; a file alone stands for itself.
+
+    Of an earlier run the folder's own files are enough: its weights lie below.
+    """
     if root.is_file():
         yield root
         return
@@ -179,7 +191,7 @@ def _files(root: Path) -> Iterator[Path]:
             below.clear()
             continue
         entered.add(place)
-        below[:] = sorted(name for name in below if name != "__pycache__")
+        below[:] = [] if is_run else sorted(name for name in below if name != "__pycache__")
         yield from (Path(folder, name) for name in sorted(names) if Path(folder, name).is_file())
 
 

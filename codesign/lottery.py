@@ -19,8 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from codesign.assemble import Parts, assemble, find_feasible
+from codesign.assemble import Parts, assemble
 from codesign.errors import InputError
+from codesign.feasible import require_feasible
 from codesign.guard import guarded
 from codesign.lottery_job import Lottery, Ticket
 from codesign.objectives import Objectives
@@ -113,7 +114,7 @@ def make_problem(lottery: Lottery, folder: Path, job_folder: Path) -> tuple[Prob
         parts = assemble(lottery.job(), folder, job_folder)
         if hasattr(parts.evaluator, "start"):
             raise InputError("evaluate: a lottery makes thousands of evaluations and trains nothing; use cost")
-        find_feasible(parts, lottery.seed)
+        require_feasible(parts, lottery.seed)
     except InputError as error:
         text = str(error)
         raise InputError(

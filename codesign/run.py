@@ -26,14 +26,18 @@ from typing import Any
 import numpy as np
 
 from codesign import __version__
-from codesign.assemble import MEASURED, Parts, assemble, find_feasible
+from codesign.assemble import MEASURED, Parts, assemble
 from codesign.data.dataset import Dataset, DataShape
 from codesign.errors import InputError, StoreError
+from codesign.feasible import require_feasible
+from codesign.honesty_shadow import Shadow
 from codesign.job import Job, dump_job, load_job
 from codesign.pareto import is_nondominated
 from codesign.store import Final, Store
+from codesign.store_url import store_url
 from codesign.study import Study
 from codesign.trial import FloatArray
+from codesign.warm_start_files import save_learned
 
 MAX_FINALS = 60
 """Front members whose final figures are measured after the search; a larger front is thinned evenly."""
@@ -67,13 +71,25 @@ class Run:
         Raises:
             InputError: the data has changed since the run began.
         """
+        self.check_unchanged("data", data.fingerprint)
+
+    def check_unchanged(self, what: str, fingerprint: str) -> None:
+        """Note a fingerprint that the run began with; later, refuse another.
+
+        Args:
+            what: the section of the job that it is of (`data`, `evaluate`).
+            fingerprint: of what was read.
+
+        Raises:
+            InputError: it has changed since the run began.
+        """
         path = self.folder / "origin.json"
         origin = json.loads(path.read_text(encoding="utf-8"))
-        began_with = origin.setdefault("data_fingerprint", data.fingerprint)
-        if began_with != data.fingerprint:
+        began_with = origin.setdefault(f"{what}_fingerprint", fingerprint)
+        if began_with != fingerprint:
             raise InputError(
-                f"data: it has changed since the run in {str(self.folder)!r} began; its results would be of two data "
-                "sets. Bring the old data back, or start a new run"
+                f"{what}: what it reads has changed since the run in {str(self.folder)!r} began; its results would be "
+                "of two kinds. Bring the old files back, or start a new run"
             )
         write_text(path, json.dumps(origin, indent=2) + "\n")
 
@@ -95,8 +111,8 @@ class Run:
         return [int(i) for i in members[np.lexsort(losses[members].T)]]
 
 
-def plan_run(job: Job, folder: Path, job_folder: Path) -> Parts:
-    """Check everything about a run before it starts; writes nothing.
+def plan_run(job: Job, folder: Path, job_folder: Path, progress: Callable[[str], None] = lambda text: None) -> Parts:
+    """Check everything about a run before it starts; writes nothing. `progress` is told of a check that lasts.
 
     Raises:
         InputError: the job is wrong, no candidate meets its budgets, or the folder cannot take a run.
@@ -109,10 +125,10 @@ def plan_run(job: Job, folder: Path, job_folder: Path) -> Parts:
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise InputError(f"--out: {str(folder)!r} cannot be written: no permission in {str(parent)!r}")
     parts = assemble(job, folder, job_folder)
-    parts = replace(parts, note=find_feasible(parts, job.search.seed))
+    parts = replace(parts, note=require_feasible(parts, job.search.seed, progress=progress))
     if job.store is not None:
         try:
-            Store(_store_url(job, folder, job_folder)).close()
+            Store(store_url(job.store, folder, job_folder)).close()
         except StoreError as error:
             raise InputError(f"store: {error}") from error
     return parts
@@ -123,7 +139,7 @@ def create_run(parts: Parts, job_folder: Path) -> Run:
     job, folder = parts.job, parts.context.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        store = Store(_store_url(job, folder, job_folder))
+        store = Store(store_url(job.store, folder, job_folder))
         name = f"{job.name}#{time.time_ns()}"  # a shared store, or one that a cut start left behind, may hold others
         study_id = store.add_study(name, dump_job(job))
         origin = {
@@ -132,6 +148,7 @@ def create_run(parts: Parts, job_folder: Path) -> Run:
             "python": platform.python_version(), "machine": platform.platform(), "created_at": time.time(),
         }  # fmt: skip
         write_text(folder / "origin.json", json.dumps(origin, indent=2) + "\n")
+        save_learned(parts.learned, folder)
         write_text(folder / "job.yaml", dump_job(job))  # last: a folder with a job.yaml is a whole run
     except OSError as error:
         raise InputError(f"--out: {str(folder)!r} cannot be written: {error.strerror}") from error
@@ -150,7 +167,7 @@ def open_run(folder: Path) -> Run:
     try:
         origin = json.loads((folder / "origin.json").read_text(encoding="utf-8"))
         job_folder = Path(origin["job_folder"])
-        store = Store(_store_url(job, folder, job_folder), create=False)
+        store = Store(store_url(job.store, folder, job_folder), create=False)
         shape = DataShape(**origin["data_shape"]) if origin["data_shape"] else None
         return Run(folder, job, job_folder, store, store.study_id(origin["study"]), shape, origin["study"])
     except (OSError, ValueError, KeyError, TypeError, StoreError) as error:
@@ -184,6 +201,8 @@ def study_of(run: Run, parts: Parts) -> Study:
     parts.evaluator.prepare()
     if hasattr(parts.evaluator, "dataset"):
         run.check_data(parts.evaluator.dataset)
+    elif parts.evaluator.fingerprint:
+        run.check_unchanged("evaluate", parts.evaluator.fingerprint)
     return Study(
         parts.space,
         parts.strategy(),
@@ -196,6 +215,7 @@ def study_of(run: Run, parts: Parts) -> Study:
         trials=run.job.search.trials,
         batch=parts.batch,
         in_flight=parts.in_flight,
+        shadow=Shadow(run.job.search.shadow, run.job.search.seed),
     )
 
 
@@ -280,16 +300,6 @@ def write_text(path: Path, text: str) -> None:
 def measured_targets(job: Job) -> list[str]:
     """Names of the targets that are timed on this machine."""
     return [name for name, target in job.targets.items() if target.type == MEASURED]
-
-
-def _store_url(job: Job, folder: Path, job_folder: Path) -> str:
-    """The job's store; a relative SQLite path is relative to the job file, as every path in a job is."""
-    if job.store is None:
-        return f"sqlite:///{folder.absolute() / 'codesign.db'}"
-    relative = job.store.removeprefix("sqlite:///")
-    if relative == job.store or relative.startswith("/") or relative == ":memory:":
-        return job.store
-    return f"sqlite:///{job_folder.absolute() / relative}"
 
 
 def _thinned(members: list[int]) -> list[int]:

@@ -20,6 +20,8 @@ def _carry_out(run: Run, parts: Parts, address: str) -> None:
     from rich.console import Console
 
     from codesign.front import front_table, print_front
+    from codesign.honesty import compare_with_random, honesty_of
+    from codesign.honesty_text import lines
     from codesign.progress import progress_line
     from codesign.report import write_report
     from codesign.units import size_text
@@ -35,6 +37,11 @@ def _carry_out(run: Run, parts: Parts, address: str) -> None:
     )
     if parts.note:
         console.print(f"note: {parts.note}", soft_wrap=True)
+    for model in parts.learned:
+        console.print(
+            f"warm start: {model.objective} from {model.source}: {model.n_results:,} results, skill {model.skill:.2f}",
+            soft_wrap=True,
+        )
     study = study_of(run, parts)
     idle = job.driver.workers - parts.in_flight * parts.batch
     if job.driver.type != "serial" and idle > 0:
@@ -56,7 +63,10 @@ def _carry_out(run: Run, parts: Parts, address: str) -> None:
             f"the search ended after {study.n_finished:,} trials: no further new candidate within the budgets was found"
         )
     finish_run(run, parts, console.print)
+    compare_with_random(run, parts)
     print_front(front_table(run, parts, where=None, upto=None), console)
+    for line in lines(honesty_of(run, parts), parts.objectives.objectives):
+        console.print(line, soft_wrap=True)
     report = write_report(run, parts, run.folder / "report.html")
     console.print(f"report: {report}", soft_wrap=True)
     console.print(f"done in {time.monotonic() - began:.1f} s")

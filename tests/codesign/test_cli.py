@@ -48,7 +48,8 @@ def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
 
 FLAGS = {
     "init": {"--template", "--schema", "--force"},
-    "run": {"--out", "--address", "--check"},
+    "run": {"--out", "--address"},
+    "check": {"--json"},
     "resume": {"--address"},
     "front": {"--where", "--upto", "--json", "--csv", "--parquet"},
     "show": {"--ops", "--json"},

@@ -97,7 +97,7 @@ def test_a_report_says_what_happened(tmp_path: Path) -> None:
     page = report(made, tmp_path)
     text = page.text
     assert page.sections == [
-        "front", "member", "table", "progress", "budgets", "failures", "uncounted", "made",
+        "front", "member", "table", "progress", "honesty", "budgets", "failures", "uncounted", "made",
     ]  # fmt: skip
     assert "262,144 candidates" in text  # 8 to the power of 6
     assert "5 trials measured" in text
@@ -176,7 +176,7 @@ def test_everything_that_is_drawn_or_listed_has_a_name(tmp_path: Path) -> None:
 def test_a_run_with_nothing_in_it_has_a_report(tmp_path: Path) -> None:
     page = report(MadeUpRun({"accuracy": [], "latency_ms@edge": []}), tmp_path)
     assert "No trial has been proposed yet" in page.text
-    assert page.figures == {"fronts": [], "progress": None}
+    assert page.figures == {"fronts": [], "progress": None, "honesty": None}
     assert "member" not in page.sections
 
 

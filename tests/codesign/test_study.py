@@ -56,7 +56,7 @@ def ledger(study: Study) -> list[tuple[object, ...]]:
     return [
         (t.number, t.state, tuple(t.genotype["x"]), tuple(sorted(t.metrics.items())), t.violation, t.error)
         for t in trials
-    ]  # type: ignore[arg-type]
+    ]
 
 
 def test_over_budget_candidates_are_recorded_and_never_evaluated(tmp_path: Path) -> None:
