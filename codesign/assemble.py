@@ -35,6 +35,7 @@ from codesign.warm_start import learn_all, priors_of
 from codesign.warm_start_files import load_learned
 from codesign.warm_start_model import COUNTS, Learned
 from codesign.warm_start_sources import Wanted
+from codesign.zero_cost_prior import Scoring, load_scored, scoring
 from search_spaces.ops import IntArray
 from search_spaces.space import NetworkSpace, SearchSpace
 from simulators.accelerator import Preset, load_preset
@@ -59,6 +60,7 @@ class Parts:
     cost: CostEvaluator | DesignEvaluator
     note: str = ""
     learned: tuple[Learned, ...] = ()
+    scorings: tuple[Scoring, ...] = ()
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -95,6 +97,16 @@ class Parts:
             plugin, "search.strategy", self.space, len(self.objectives.objectives), self.job.search.seed, **options
         )
         return made
+
+    def free_metrics(self) -> frozenset[str]:
+        """Metrics that cost nothing to compute."""
+        free = [screen for screen in self.screens if getattr(screen, "is_free", False)]
+        return frozenset(name for screen in free for name in screen.metrics)
+
+    def counter(self) -> Evaluator | None:
+        """Gives `COUNTS` of networks; None where they are not known before an evaluation."""
+        is_counted = self.context.networks is not None and self.free_metrics().issuperset(COUNTS)
+        return Simulated(CostEvaluator(self.context.network_space)) if is_counted else None
 
     def foresight(self) -> RunForesight:
         """What is known of candidates before they are evaluated."""
@@ -243,7 +255,8 @@ def _parts(
     known = [name for part in (*screens, evaluator) for name in part.metrics]
     objectives = _objectives(job, known)
     parts = Parts(job, context, context.space, objectives, evaluator, screens, cost)
-    parts = replace(parts, learned=_warm_start(parts, job_folder)) if job.warm_start else parts
+    if job.warm_start:
+        parts = replace(parts, learned=_warm_start(parts, job_folder), scorings=_scorings(parts))
     parts.strategy()  # its options are checked before anything is written
     return parts
 
@@ -252,22 +265,37 @@ def _warm_start(parts: Parts, job_folder: Path) -> tuple[Learned, ...]:
     """What earlier searches tell: learned now for a new run, else as it was when the run was made."""
     job, context = parts.job, parts.context
     if (context.folder / "job.yaml").is_file():
-        return load_learned(context.folder)
+        is_kept = any(entry.zero_cost is None for entry in job.warm_start)
+        return (*(load_learned(context.folder) if is_kept else ()), *load_scored(context.folder))
     strategy = lookup("strategies", job.search.strategy.type, "search.strategy.type")
     if "foresight" not in signature(strategy.__init__).parameters:  # type: ignore[misc]
         name = job.search.strategy.type
         raise InputError(f"warm_start: strategy {name!r} learns nothing from earlier runs; use auto, or leave it out")
-    free = {name for screen in parts.screens if getattr(screen, "is_free", False) for name in screen.metrics}
+    free = parts.free_metrics()
     listed = [objective.metric for objective in parts.objectives.objectives]
     unknown = tuple(name for name in listed if name not in free)
     if not unknown:
         known = ", ".join(listed)
         raise InputError(f"warm_start: every objective ({known}) is known before an evaluation; leave it out")
-    is_counted = context.networks is not None and free.issuperset(COUNTS)
-    counter = Simulated(CostEvaluator(context.network_space)) if is_counted else None
     space = context.networks or context.space
     wanted = Wanted(space, lambda earlier, place: _space_of(earlier, place, context), unknown, job_folder)
-    return learn_all(job.warm_start, wanted, parts.objectives, counter)
+    return learn_all(job.warm_start, wanted, parts.objectives, parts.counter())
+
+
+def _scorings(parts: Parts) -> tuple[Scoring, ...]:
+    """The zero-cost scores that the search is to know of; they are computed when it first begins."""
+    entries = {place: one for place, one in enumerate(parts.job.warm_start) if one.zero_cost is not None}
+    if not entries:
+        return ()
+    context = parts.context
+    if context.networks is None or context.shape is None or not getattr(parts.evaluator, "needs_data", True):
+        raise InputError(f"warm_start.{min(entries)}.zero_cost: networks are scored on data, and this job reads none")
+    free = parts.free_metrics()
+    unknown = [one.metric for one in parts.objectives.objectives if one.maximize and one.metric not in free]
+    return tuple(
+        scoring(f"warm_start.{place}", str(one.zero_cost), one.objective, one.candidates, unknown)
+        for place, one in entries.items()
+    )
 
 
 def _space_of(job: Job, job_folder: Path, context: Context) -> SearchSpace:

@@ -115,10 +115,14 @@ class Driver(_Part):
 
 
 class Earlier(_Part):
-    """Results over the same networks, or designs, that this search may learn from before it begins."""
+    """Results over the same networks, or designs, that this search may learn from before it begins; or scores."""
 
     run: str | None = Field(None, description="folder of a run, or URL of a store: every search in it that fits")
     table: str | None = Field(None, description="Parquet or CSV file of results instead of a run")
+    zero_cost: str | None = Field(None, description="or a score of untrained networks: synflow, nwot, ...")
+    candidates: int | None = Field(
+        None, ge=10, le=100_000, description="untrained networks to score, 75 if left out; zero_cost only"
+    )
     architecture: str | None = Field(None, description="the table's column of genotypes")
     codes: list[str] = Field(default_factory=list, description="or one column of the table per choice of the space")
     metric: str | None = Field(None, description="its name there; default: those that this job's objectives have")
@@ -126,8 +130,12 @@ class Earlier(_Part):
 
     @model_validator(mode="after")
     def _one_place(self) -> Earlier:
-        if (self.run is None) == (self.table is None):
-            raise ValueError("name a run or a table, one of them")
+        if sum(place is not None for place in (self.run, self.table, self.zero_cost)) != 1:
+            raise ValueError("name a run, a table or a zero_cost score, one of them")
+        if self.zero_cost is None and self.candidates is not None:
+            raise ValueError("candidates are scored; they belong to zero_cost")
+        if self.zero_cost is not None and self.metric is not None:
+            raise ValueError("a zero_cost score is its own metric; leave metric out")
         if self.table is None and (self.architecture is not None or self.codes):
             raise ValueError("architecture and codes are columns of a table; a run knows its candidates")
         if self.table is not None and (self.architecture is None) == (not self.codes):

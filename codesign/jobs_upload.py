@@ -172,7 +172,7 @@ def _relative_paths(job: Job, job_folder: Path) -> Iterator[tuple[str, str]]:
             yield f"targets.{name}.calibration", target.calibration
     for number, earlier in enumerate(job.warm_start):
         path = earlier.run or earlier.table or ""
-        if "://" not in path and not Path(path).is_absolute():
+        if path and "://" not in path and not Path(path).is_absolute():
             yield f"warm_start.{number}", path
 
 

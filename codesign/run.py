@@ -38,6 +38,7 @@ from codesign.store_url import store_url
 from codesign.study import Study
 from codesign.trial import FloatArray
 from codesign.warm_start_files import save_learned
+from codesign.zero_cost_prior import is_scored, learn_scores
 
 MAX_FINALS = 60
 """Front members whose final figures are measured after the search; a larger front is thinned evenly."""
@@ -196,13 +197,17 @@ def extend_run(run: Run, overrides: Iterable[str]) -> Run:
     return extended
 
 
-def study_of(run: Run, parts: Parts) -> Study:
-    """The study of a run, as far as it has come. Prepares the evaluator, which loads the data."""
+def study_of(run: Run, parts: Parts, progress: Callable[[str], None] = lambda text: None) -> Study:
+    """The study of a run, as far as it has come. Prepares the evaluator, which loads the data.
+
+    Networks are scored first if the job's warm start asks for scores; `progress` is told of each.
+    """
     parts.evaluator.prepare()
     if hasattr(parts.evaluator, "dataset"):
         run.check_data(parts.evaluator.dataset)
     elif parts.evaluator.fingerprint:
         run.check_unchanged("evaluate", parts.evaluator.fingerprint)
+    parts = with_scores(parts, progress)
     return Study(
         parts.space,
         parts.strategy(),
@@ -217,6 +222,15 @@ def study_of(run: Run, parts: Parts) -> Study:
         in_flight=parts.in_flight,
         shadow=Shadow(run.job.search.shadow, run.job.search.seed),
     )
+
+
+def with_scores(parts: Parts, progress: Callable[[str], None]) -> Parts:
+    """The parts, with what zero-cost scores tell if the job asks for it; networks are scored when it first begins."""
+    if not parts.scorings:
+        return parts
+    scored = learn_scores(parts.scorings, parts.context, parts.counter(), progress)
+    others = [one for one in parts.learned if not is_scored(one)]
+    return replace(parts, learned=(*others, *scored))
 
 
 def drive(run: Run, parts: Parts, study: Study, address: str = "local") -> None:

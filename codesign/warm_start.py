@@ -88,6 +88,8 @@ def learn_all(
     counts = tuple(name for name in COUNTS if counter is not None and name in counter.metrics)
     found = []
     for place, entry in enumerate(entries):
+        if entry.zero_cost is not None:
+            continue  # networks are scored when the search begins
         for results in read_results(entry, f"warm_start.{place}", wanted):
             known = counter.evaluate(results.codes).metrics if counter is not None else {}
             columns = describe(wanted.space.features(results.codes), known, counts)

@@ -7,7 +7,7 @@ import time
 import click
 
 from codesign.assemble import Parts
-from codesign.run import Run, drive, exclusive, finish_run, study_of
+from codesign.run import Run, drive, exclusive, finish_run, study_of, with_scores
 
 
 def carry_out(run: Run, parts: Parts, address: str) -> None:
@@ -37,6 +37,8 @@ def _carry_out(run: Run, parts: Parts, address: str) -> None:
     )
     if parts.note:
         console.print(f"note: {parts.note}", soft_wrap=True)
+    with console.status("") as status:
+        parts = with_scores(parts, status.update)
     for model in parts.learned:
         console.print(
             f"warm start: {model.objective} from {model.source}: {model.n_results:,} results, skill {model.skill:.2f}",
