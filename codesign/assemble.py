@@ -78,6 +78,11 @@ class Parts:
         return not isinstance(self.evaluator, CostOnly)
 
     @property
+    def trains(self) -> bool:
+        """Whether evaluating a candidate reads the data, so that it may leave weights."""
+        return self.is_costly and bool(getattr(self.evaluator, "needs_data", True))
+
+    @property
     def batch(self) -> int:
         """Candidates asked for at a time."""
         return self.job.search.batch or (1 if self.is_costly else 250)
@@ -345,6 +350,8 @@ def _simulator_targets(job: Job, job_folder: Path) -> tuple[dict[str, CostTarget
         if target.type == DEVICE:
             continue
         if target.calibration is not None:
+            if target.type != MEASURED:
+                _simulator_class(target, f"{key}.type")
             raise InputError(f"{key}.calibration: it belongs to a target of type {DEVICE}, not to {target.type}")
         if target.type == MEASURED:
             if target.preset or target.search or target.set or target.metrics:
@@ -393,6 +400,9 @@ def _check_driver(job: Job, evaluator: Evaluator) -> None:
         )
     if job.driver.asha is not None and job.driver.type != "tune":
         raise InputError(f"driver.asha: early stopping needs driver.type tune, not {job.driver.type!r}")
+    is_whole = getattr(evaluator, "is_instant", False) and getattr(evaluator, "max_epochs", 1) == 1
+    if job.driver.asha is not None and is_whole:
+        raise InputError("driver.asha: early stopping needs evaluate.fidelities; list them, or leave asha out")
 
 
 def _objectives(job: Job, known: list[str]) -> Objectives:

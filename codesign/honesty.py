@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 
 from codesign.assemble import Parts
 from codesign.honesty_draw import draw_runs, is_cheap
-from codesign.honesty_random import FEWEST_DRAWS, FEWEST_RUNS, Comparison, Curve, compare_draws, compare_runs
+from codesign.honesty_random import (
+    FEWEST_DRAWS,
+    FEWEST_RUNS,
+    Comparison,
+    Curve,
+    compare_draws,
+    compare_runs,
+    on_fair_scale,
+)
 from codesign.honesty_ranks import RankCorrelation, rank_correlation
 from codesign.pareto import default_reference, hypervolume_curve
 from codesign.run import Run
@@ -149,9 +157,12 @@ def compare_with_random(run: Run, parts: Parts) -> None:
         return
     drawn = draw_runs(parts, len(own), run.job.search.seed)
     if len(drawn.runs) >= FEWEST_RUNS:
-        found = compare_runs(own, drawn.runs)
+        own, *runs = on_fair_scale(own, *drawn.runs)
+        found = compare_runs(own, runs, _found_out(parts))
     elif len(drawn.draws) >= FEWEST_DRAWS:
-        found = compare_draws(own, drawn.draws, own, np.random.default_rng([run.job.search.seed, _STREAM]))
+        rng = np.random.default_rng([run.job.search.seed, _STREAM])
+        own, draws = on_fair_scale(own, drawn.draws)
+        found = compare_draws(own, draws, own, rng, _found_out(parts))
     else:
         return
     run.store.notes.keep_comparison(run.study_id, json.dumps(_finite(to_plain(found)), allow_nan=False))
@@ -212,7 +223,15 @@ def _comparison(run: Run, parts: Parts, trials: _Evaluated) -> tuple[Comparison 
     if n - n_drawn < FEWEST_DRAWS:
         return None, f"{n_drawn:,} of the {n:,} trials were drawn at random: this was random search so far"
     rng = np.random.default_rng([run.job.search.seed, _STREAM])
-    return compare_draws(trials.losses, trials.losses[trials.is_drawn], trials.losses[~trials.is_drawn], rng), ""
+    losses = on_fair_scale(trials.losses)[0]
+    drawn, others = losses[trials.is_drawn], losses[~trials.is_drawn]
+    return compare_draws(losses, drawn, others, rng, _found_out(parts)), ""
+
+
+def _found_out(parts: Parts) -> list[bool]:
+    """Which objectives only an evaluation tells."""
+    known = {name for screen in parts.screens for name in screen.metrics}
+    return [objective.metric not in known for objective in parts.objectives.objectives]
 
 
 def _held(run: Run) -> Comparison | None:

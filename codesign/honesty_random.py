@@ -106,14 +106,50 @@ class Comparison:
         return math.inf if self.own > 0 else math.nan
 
 
-def compare_runs(own: FloatArray, runs: Sequence[FloatArray]) -> Comparison:
+def on_fair_scale(*losses: FloatArray) -> list[FloatArray]:
+    """Losses with every column that is positive throughout, as costs are, on a logarithmic scale: ratios count alike.
+
+    A single loss stays as it is: hypervolume is then its distance from the reference, and people read it.
+
+    Args:
+        losses: shape (n, m) each; what decides on a column is all of them together.
+    """
+    if losses[0].shape[1] == 1:
+        return list(losses)
+    lowest = np.nanmin(np.concatenate([*losses, np.full((1, losses[0].shape[1]), np.inf)]), axis=0)
+    positive = lowest > 0
+    return [np.where(positive, np.log(np.where(positive, rows, 1.0)), rows) for rows in losses]
+
+
+def fair_reference(random: FloatArray, own: FloatArray, found_out: Sequence[bool] | None = None) -> FloatArray:
+    """Reference point of a comparison, shape (m,): `default_reference` of all losses, with one exception.
+
+    Where a loss that only an evaluation tells is traded against one that is known before (accuracy against cost), it
+    counts up to that of the median random candidate. Nobody looks for networks that learn nothing, however cheap they
+    are, and a reference behind the worst of them would drown every difference that matters.
+
+    Args:
+        random: losses of random candidates, shape (r, m).
+        own: losses of the search's evaluations, shape (n, m).
+        found_out: which objectives only an evaluation tells, m of them; None treats all alike.
+    """
+    reference = default_reference(np.concatenate([own, random]))
+    usable = random[np.isfinite(random).all(axis=1)]
+    if found_out is None or all(found_out) or len(usable) == 0:
+        return reference
+    capped = np.where(found_out, np.median(usable, axis=0), reference)
+    return capped if (usable < capped).all(axis=1).any() else reference
+
+
+def compare_runs(own: FloatArray, runs: Sequence[FloatArray], found_out: Sequence[bool] | None = None) -> Comparison:
     """A search beside whole random runs.
 
     Args:
         own: losses of its evaluations in order, shape (n, m); NaN where one failed or is over a budget.
         runs: the same of each random run, as long or as long as the space lasts.
+        found_out: see `fair_reference`.
     """
-    reference = default_reference(np.concatenate([own, *runs]))
+    reference = fair_reference(np.concatenate(runs), own, found_out)
     counts = _counts(len(own), own.shape[1])
     n_band = _BAND_RUNS if own.shape[1] <= 2 else FEWEST_RUNS
     curves = np.array([beginnings(run, reference, counts) for run in runs[:n_band]])
@@ -136,7 +172,13 @@ def compare_runs(own: FloatArray, runs: Sequence[FloatArray]) -> Comparison:
     )
 
 
-def compare_draws(own: FloatArray, drawn: FloatArray, others: FloatArray, rng: np.random.Generator) -> Comparison:
+def compare_draws(
+    own: FloatArray,
+    drawn: FloatArray,
+    others: FloatArray,
+    rng: np.random.Generator,
+    found_out: Sequence[bool] | None = None,
+) -> Comparison:
     """A search beside single random draws.
 
     What random search would reach in as many evaluations is estimated: up to the number of draws r by subsets without
@@ -150,10 +192,11 @@ def compare_draws(own: FloatArray, drawn: FloatArray, others: FloatArray, rng: n
         drawn: losses of the draws, shape (r, m), at least `FEWEST_DRAWS`; more than a few thousand are thinned.
         others: losses of the evaluations that are not among the draws, shape (k, m).
         rng: picks the subsets.
+        found_out: see `fair_reference`.
 
     Source: Shao and Wu 1989, "A general theory for jackknife variance estimation" (delete-d, here d = r / 2).
     """
-    reference = default_reference(np.concatenate([own, drawn]))
+    reference = fair_reference(drawn, own, found_out)
     few = own.shape[1] <= 2
     drawn, others = _thinned(drawn, 5_000 if few else 2_000), _thinned(others, 20_000 if few else 8_000)
     r, n = len(drawn), len(own)

@@ -7,6 +7,7 @@ A plug-in says what it takes with a frozen dataclass: itself (spaces, data reade
 from __future__ import annotations
 
 import functools
+import re
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
@@ -20,6 +21,11 @@ from codesign.registry import Kind, lookup, resolve
 
 CONTEXT_FIELDS = frozenset({"image_shape", "classes", "job_folder"})
 """Fields of a space that follow from the data or the job file's place: filled in by codesign, not by the job."""
+_NOT_KEYS = ("function-", "literal[", "is-", "tuple[", "list[", "dict[", "[key]")
+"""How parts of pydantic's locations begin that are no keys of the job."""
+_KINDS = {"str": "string", "int": "int", "float": "float", "bool": "bool"}
+_PLAIN_WORDS = {"a valid tuple": "a list", "a valid dictionary": "a mapping of names to values"}
+_PYTHON_WORDS = re.compile(r"a valid tuple|a valid dictionary| or instance of \w+| for <class 'pathlib.Path'>")
 
 
 def options_class(plugin: type) -> type:
@@ -114,7 +120,9 @@ def explain(
     """
     unknown = ("extra_forbidden", "unexpected_keyword_argument")
     first = min(error.errors(), key=lambda complaint: complaint["type"] not in unknown)
-    location = tuple(str(part) for part in first["loc"] if not str(part).startswith(("function-", "literal[", "is-")))
+    location = tuple(str(part) for part in first["loc"] if not str(part).startswith(_NOT_KEYS))
+    if first["type"] == f"{_KINDS.get(location[-1] if location else '')}_type" and isinstance(first["loc"][-1], str):
+        location = location[:-1]  # not a key: which of the allowed types was tried
     key = ".".join(filter(None, (prefix, *location))) or whole
     others = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] in unknown:
@@ -128,8 +136,8 @@ def explain(
     if first["type"] == "literal_error":
         names = [name.strip("' ") for name in str(first["ctx"]["expected"]).replace(" or ", ",").split(",")]
         return InputError(f"{InputError.about(key, first['input'], names)}{others}")
-    message = first["msg"][0].lower() + first["msg"][1:]
-    return InputError(f"{key}: {first['input']!r}: {message}{others}")
+    message = _PYTHON_WORDS.sub(lambda found: _PLAIN_WORDS.get(found[0], ""), first["msg"])
+    return InputError(f"{key}: {first['input']!r}: {message[0].lower()}{message[1:]}{others}")
 
 
 def qualified(kind: Kind, name: str) -> str:

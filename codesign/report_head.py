@@ -34,7 +34,7 @@ def _lead(data: ReportData) -> str:
         ("Objectives", ", ".join(_objective(objective) for objective in data.parts.objectives.objectives)),
         ("Budgets", ", ".join(f"<code>{escape(b.text)}</code>" for b in data.parts.objectives.budgets) or "none"),
         ("Strategy", f"{_section(job.search.strategy)}, seed {job.search.seed}"),
-        ("Evaluation", _section(job.evaluate)),
+        ("Evaluation", _section(job.evaluate, " and ")),
         ("Driver", _driver(data)),
     ]
     return f"<dl class='facts'>{''.join(f'<dt>{key}</dt><dd>{value}</dd>' for key, value in rows)}</dl>"
@@ -127,17 +127,18 @@ def _size(data: ReportData) -> str:
     return f"{digits[0]}.{digits[1:3]} × 10<sup>{len(digits) - 1}</sup> candidates <span class='exact'>({exact})</span>"
 
 
-def _section(section: Section) -> str:
+def _section(section: Section, between: str = " or ") -> str:
+    """A section in words; `between` the items of a list, which are alternatives unless said otherwise."""
     options = {key: value for key, value in section.options().items() if key != "type"}
-    listed = ", ".join(f"{key} {_value(value)}" for key, value in options.items())
+    listed = ", ".join(f"{key} {_value(value, between)}" for key, value in options.items())
     return f"<code>{escape(section.type)}</code>{f' ({escape(listed)})' if listed else ''}"
 
 
-def _value(value: object) -> str:
+def _value(value: object, between: str) -> str:
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key} {_value(below)}" for key, below in value.items()) + "}"
+        return "{" + ", ".join(f"{key} {_value(below, between)}" for key, below in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return " or ".join(map(_value, value)) if len(value) <= 6 else f"{len(value)} values"
+        return between.join(_value(item, between) for item in value) if len(value) <= 6 else f"{len(value)} values"
     return plain_text(value) if isinstance(value, float) else str(value)
 
 

@@ -74,7 +74,7 @@ def members_table(data: ReportData) -> str:
 
 
 def _how_to_export(data: ReportData) -> str:
-    if not data.parts.is_costly:
+    if not data.parts.trains:
         return "<p class='note'>Nothing was trained, so there are no weights to export.</p>"
     return f"<p class='note'>Export one of them, N, with <code>{escape(export_command(data, 'N'))}</code>.</p>"
 
@@ -126,7 +126,7 @@ def _columns(data: ReportData, shown: list[int]) -> list[_Column]:
         if name in table.metrics and name not in names and np.isfinite(table.metrics[name][shown]).any():
             names.append(name)
             columns.append(_metric_column(name, table.metrics[name][shown]))
-    if data.parts.is_costly:
+    if data.parts.trains:
         weights = ["kept" if data.has_weights[row] else "none" for row in shown]
         columns.append(_Column("weights", weights, weights, is_number=False))
         commands = [
@@ -189,7 +189,8 @@ def _genotype(data: ReportData, row: int) -> str:
     genotype, title = data.table.genotypes[row], f"trial {data.table.numbers[row]}"
     drawn = drawings(genotype, title)
     figures = "".join(
-        f"<figure class='cell'><div class='paper'>{svg}</div><figcaption>{escape(name)} cell</figcaption></figure>"
+        f"<figure class='cell'><div class='paper'>{svg}</div><figcaption>"
+        f"{'cell' if name == 'cell' else f'{escape(name)} cell'}</figcaption></figure>"
         for name, svg in drawn.items()
     )
     listed = "".join(
@@ -201,7 +202,7 @@ def _genotype(data: ReportData, row: int) -> str:
 
 
 def _command(data: ReportData, row: int) -> str:
-    if not data.parts.is_costly:
+    if not data.parts.trains:
         return ""
     if not data.has_weights[row]:
         return "<p class='note'>Its weights are not in the run's folder, so it cannot be exported.</p>"

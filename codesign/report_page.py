@@ -113,7 +113,8 @@ def _progress(data: ReportData) -> str:
         )
         told += (
             f" Reference point of the hypervolume: {point}, a tenth of the range behind the worst of the {n_within:,} "
-            f"trials within the budgets. The hypervolume is {data.hypervolumes[-1]:.6g} in the objectives' own units."
+            f"trial{'' if n_within == 1 else 's'} within the budgets. The hypervolume is {data.hypervolumes[-1]:.6g} "
+            "in the objectives' own units."
         )
     return (
         "<figure><div id='progress-plot' class='plot' role='img' aria-label='best value of each objective so far, and "
@@ -128,7 +129,7 @@ def evaluated_since(data: ReportData, number: int) -> int:
 
 
 def _split_note(data: ReportData) -> str:
-    if "accuracy" not in data.table.metrics:
+    if "accuracy" not in data.table.metrics or not data.parts.trains:
         return ""
     pairs = [
         (float(value), final)

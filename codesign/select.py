@@ -57,6 +57,11 @@ def export_facts(run: Run, parts: Parts, number: int) -> tuple[IntArray, Path, d
     if not found:
         raise InputError(f"--trial: {number} is not in {str(run.folder)!r}")
     trial = found[0]
+    if not parts.trains:
+        raise InputError(
+            f"{str(run.folder)!r} holds no weights to export: evaluate.type {run.job.evaluate.type!r} trains nothing. "
+            "Run the job with evaluate.type train"
+        )
     weights = run.store.artifacts(run.study_id, number).get("weights")
     if trial.state is not State.MEASURED or weights is None:
         reason = trial.error or (

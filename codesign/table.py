@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from hashlib import blake2b
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -60,11 +61,20 @@ class TableOptions:
 
     def __post_init__(self) -> None:
         if (self.architecture is None) == (not self.codes):
-            raise InputError("architecture: name the column of genotypes, or one column per choice under codes")
+            both = " (not both)" if self.codes else ""
+            raise InputError(f"architecture: name the column of genotypes, or one column per choice under codes{both}")
+        if not self.names:
+            raise InputError("metrics: name at least one metric and its column, for example {accuracy: val_acc}")
+        for _, _, key, columns in self.columns():
+            if not columns:
+                raise InputError.about(key, "[]", "a column, or a list of columns that are its readings")
         for key, names in (("known", self.known), ("scale", tuple(self.scale))):
             for name in names:
                 if name not in self.names or (key == "known" and name not in self.metrics):
                     raise InputError.about(key, name, self.metrics if key == "known" else self.names)
+        for name, factor in self.scale.items():
+            if factor == 0 or not isfinite(factor):
+                raise InputError.about(f"scale.{name}", factor, "a finite number other than 0")
         if not set(self.names) - set(self.known):
             raise InputError("metrics: all of them are known; one at least must be left to evaluate")
         for epochs, metrics in self.fidelities.items():
@@ -137,9 +147,9 @@ class TableEvaluator(Evaluator):
         """Rounds under way: results are there at once, but early stopping compares evaluations side by side."""
 
     @property
-    def known(self) -> KnownMetrics | None:
-        """The screen of the metrics that are known before an evaluation, if there are any."""
-        return KnownMetrics(self) if self.options.known else None
+    def known(self) -> KnownMetrics:
+        """The screen of what is known before an evaluation: which candidates have a row, and their known metrics."""
+        return KnownMetrics(self)
 
     @property
     def max_epochs(self) -> int:
@@ -217,7 +227,7 @@ class TableEvaluator(Evaluator):
 
 
 class KnownMetrics(Evaluator):
-    """The known metrics of a table, as a screen."""
+    """The known metrics of a table, as a screen; it fails for a candidate without a row, which costs no evaluation."""
 
     is_free = True
     """A look-up: strategies may ask for those of any number of candidates."""

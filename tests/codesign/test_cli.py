@@ -71,6 +71,13 @@ def test_help_of_every_verb_and_its_flags_are_frozen(verb: str, capsys: pytest.C
         assert {flag for flag in found if flag.strip("-.").isalpha()} == FLAGS[verb] | {"--help"}
 
 
+TABLE = {
+    "type": "table",
+    "path": "none.csv",
+    "architecture": "cell",
+    "metrics": {"accuracy": "acc", "latency_ms@pi": "pi"},
+}
+CELLS: dict[str, object] = {"space": "nasbench201", "evaluate": TABLE, "objectives": {"maximize": "accuracy"}}
 WRONG: dict[str, tuple[dict[str, object], str]] = {
     "unknown key": ({"serch": {}}, "did you mean 'search'"),
     "unknown option": ({"space": {"type": "nasnet", "block": 3}}, "did you mean 'blocks'"),
@@ -97,6 +104,69 @@ WRONG: dict[str, tuple[dict[str, object], str]] = {
     "store that needs a driver": ({"store": "postgresql+psycopg://127.0.0.1:1/x"}, "store: .* cannot be opened"),
     "bad recipe": ({"evaluate": {"type": "train", "epochs": 0}}, "epochs"),
     "bad strategy option": ({"search": {"strategy": {"type": "evolution", "population_size": 0}}}, "population_size"),
+    "unknown option of auto": ({"search": {"strategy": {"type": "auto", "strt": 3}}}, "did you mean 'start'"),
+    "shadow above 0.9": ({"search": {"shadow": 1}}, "search.shadow: 1: .* less than or equal to 0.9"),
+    "unknown way with unproven budgets": (
+        {"search": {"unproven_budgets": "retry"}},
+        "search.unproven_budgets: 'retry' is not one of refuse, try; did you mean 'try'",
+    ),
+    "unknown equality": (
+        {"space": {"type": "nasbench201", "equality": "functon"}},
+        "space.equality: 'functon' is not one of function, text; did you mean 'function'",
+    ),
+    "merge_equal that is no yes or no": (
+        {"space": {"type": "nasbench201", "merge_equal": "some"}},
+        "space.merge_equal: 'some': .*boolean",
+    ),
+    "no cells": ({"space": {"type": "nasbench201", "cells": 0}}, "space: cells: 0 is not allowed; use at least 1"),
+    "warm start without a run": ({"warm_start": ["runs/none"]}, "warm_start.0: '.*none' holds no run"),
+    "warm start of a number": ({"warm_start": 3}, "warm_start.0: 3: input should be a mapping of names to values$"),
+    "unknown key of a warm start": ({"warm_start": {"rnu": "a"}}, "unknown key in warm_start.0: .*did you mean 'run'"),
+    "warm start from two places": (
+        {"warm_start": {"run": "a", "table": "b.csv"}},
+        "warm_start.0: name a run.* a table.*, one of them",
+    ),
+    "warm start that nobody learns from": (
+        {"warm_start": ["a"], "search": {"strategy": "nsga2"}},
+        "warm_start: strategy 'nsga2' learns nothing from earlier runs; use auto",
+    ),
+    "warm start for what is known": (
+        {"warm_start": ["a"], "objectives": {"minimize": ["params", "macs"]}},
+        r"warm_start: every objective \(params, macs\) is known before an evaluation",
+    ),
+    "device without calibration": (
+        {"targets": {"edge": {"type": "device"}}},
+        "targets.edge.calibration: name the file that `codesign device calibrate",
+    ),
+    "calibration that is missing": (
+        {"targets": {"edge": {"type": "device", "calibration": "none.json"}}},
+        "targets.edge.calibration: calibration '.*none.json' cannot be read",
+    ),
+    "calibration of a simulator": (
+        {"targets": {"edge": {"type": "systolic", "preset": "edge-16x16", "calibration": "x.json"}}},
+        "targets.edge.calibration: it belongs to a target of type device, not to systolic",
+    ),
+    "unknown target with a calibration": (
+        {"targets": {"edge": {"type": "devise", "calibration": "x.json"}}},
+        "targets.edge.type: 'devise' is not one of .*did you mean 'device'",
+    ),
+    "table without a path": ({**CELLS, "evaluate": {"type": "table"}}, "evaluate.path: this key is missing"),
+    "table that is missing": (
+        {**CELLS},
+        "evaluate: path: there is no file '.*none.csv' .*begins at the job file's folder",
+    ),
+    "known metric that the table lacks": (
+        {**CELLS, "evaluate": {**TABLE, "known": ["latency"]}},
+        "known: 'latency' is not one of accuracy, latency_ms@pi; did you mean 'latency_ms@pi'",
+    ),
+    "fidelities that differ": (
+        {**CELLS, "evaluate": {**TABLE, "fidelities": {1: {"loss": "a"}, 2: {"los": "b"}}}},
+        "fidelities: 1 has loss; each needs the same",
+    ),
+    "unknown option of a table": (
+        {**CELLS, "evaluate": {**TABLE, "fidelitys": {}}},
+        "unknown key in evaluate: .*did you mean 'fidelities'",
+    ),
 }
 
 
@@ -222,13 +292,13 @@ def test_wrong_arguments(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("template", ["digits", "cifar10", "cost-only"])
+@pytest.mark.parametrize("template", ["digits", "cifar10", "cost-only", "nasbench201"])
 def test_init_writes_a_job_that_reads(template: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from codesign.job import load_job
 
     path = tmp_path / "job.yaml"
     assert run(capsys, "init", str(path), "--template", template)[0] == 0
-    assert load_job(path).space.type == "nasnet"
+    assert load_job(path).space.type == ("nasbench201" if template == "nasbench201" else "nasnet")
     assert run(capsys, "init", str(path))[0] == 2
 
 

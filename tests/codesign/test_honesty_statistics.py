@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from codesign.honesty_random import LEVEL, Comparison, compare_draws, compare_runs
+from codesign.honesty_random import LEVEL, Comparison, compare_draws, compare_runs, fair_reference, on_fair_scale
 from codesign.honesty_ranks import COMPARED_PAIRS, FEWEST_PAIRS, rank_correlation
 from codesign.honesty_subsets import beginnings, hypervolumes, subsets, within
 from codesign.pareto import hypervolume
@@ -229,3 +229,23 @@ def test_a_curve_ends_at_the_result_and_never_falls(n: int, m: int, seed: int) -
         known = np.isfinite(curve.low)
         assert (known == (curve.counts <= (9 if found.kind == "draws" else n))).all()
         assert (curve.low[known] <= curve.high[known]).all()
+
+
+def test_worse_than_the_median_random_candidate_does_not_count_where_costs_are_known() -> None:
+    rng = np.random.default_rng(0)
+    random = np.stack([rng.normal(size=500), rng.random(500)], axis=1)
+    useless = np.array([[9.0, -5.0]])  # nearly free, and it learns nothing
+    plain, fair = (fair_reference(random, useless, found_out) for found_out in (None, (True, False)))
+    assert plain[0] > 9
+    assert fair[0] == np.median(random[:, 0])
+    assert fair[1] == plain[1] > random[:, 1].max()
+    assert compare_runs(np.repeat(useless, 50, axis=0), [random[:50], random[50:100]], (True, False)).own == 0
+    assert (fair_reference(random, useless, (True, True)) == plain).all()
+
+
+def test_costs_count_by_ratios() -> None:
+    first, second = np.array([[-0.9, 4.0], [np.nan, 8.0]]), np.array([[-0.8, 2.0]])
+    scaled = on_fair_scale(first, second)
+    np.testing.assert_allclose(scaled[0], [[-0.9, np.log(4)], [np.nan, np.log(8)]])
+    np.testing.assert_allclose(scaled[1], [[-0.8, np.log(2)]])
+    np.testing.assert_allclose(on_fair_scale(first[:, 1:])[0], first[:, 1:])

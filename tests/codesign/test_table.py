@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import pickle
 import re
 import time
@@ -21,13 +22,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codesign.assemble import Parts, assemble
+from codesign.drive_serial import drive_serial
 from codesign.errors import InputError, TrialError
 from codesign.job import load_job, parse_job
 from codesign.jobs_upload import check_job, plan_upload
-from codesign.run import plan_run
+from codesign.run import create_run, plan_run, study_of
 from codesign.table import TableEvaluator
 from codesign.table_rows import CodeIndex, Readings
 from codesign.train import Session
+from codesign.trial import State
 from search_spaces.nasbench201 import NasBench201
 from search_spaces.nasbench201_cell import OPERATIONS, all_cells, cell_text
 from tests.codesign.test_cli import run
@@ -215,6 +218,21 @@ def test_a_candidate_without_a_number_fails_with_the_reason(folder: Path) -> Non
     assert [error == "the table has no number for accuracy of this candidate" for error in found.errors] == has_none
 
 
+@pytest.mark.parametrize("strategy", ["random", "auto"])
+def test_what_the_table_lacks_costs_no_evaluation(folder: Path, tmp_path: Path, strategy: str) -> None:
+    pq.write_table(pa.table(TABLE).slice(0, 60), folder / "part.parquet")
+    evaluate = {"path": "part.parquet", "metrics": {"accuracy": "acc"}}
+    search = {"strategy": strategy, "trials": 12}
+    objectives = {"maximize": "accuracy", "minimize": "macs"}
+    planned = parse_job(job(evaluate, search=search, objectives=objectives))
+    parts = plan_run(planned, tmp_path / "out", folder)
+    made = create_run(parts, folder)
+    drive_serial(study_of(made, parts), parts.evaluator)
+    states = [trial.state for trial in made.store.trials(made.study_id)]
+    assert states.count(State.MEASURED) == 12
+    assert (State.FAILED in states) == (strategy == "random"), "what is known to be missing is not proposed by auto"
+
+
 def test_images_and_classes_come_from_the_job_or_the_space(folder: Path) -> None:
     assert parts_of(folder).context.data_shape.image_shape == (3, 32, 32)
     parts = parts_of(folder, space={"type": "nasbench201", "classes": 100, "image_shape": [1, 8, 8]})
@@ -247,6 +265,16 @@ def test_images_and_classes_come_from_the_job_or_the_space(folder: Path) -> None
             {"known": ["latency"]},
             r"known: 'latency' is not one of accuracy, latency_ms@pi; did you mean 'latency_ms@pi'",
         ),
+        ({"codes": ["op0"] * 6}, r"architecture: name the column of genotypes, or .* under codes \(not both\)"),
+        ({"metrics": None, "scale": None}, r"evaluate: metrics: name at least one metric and its column"),
+        ({"metrics": "accuracy"}, r"evaluate.metrics: 'accuracy': input should be a mapping of names to values"),
+        ({"metrics": {"accuracy": 3}}, r"evaluate.metrics.accuracy: 3: "),
+        ({"metrics": {"accuracy": []}}, r"metrics.accuracy: '\[\]' is not allowed; use a column, or a list of columns"),
+        ({"known": "latency_ms@pi"}, r"evaluate.known: 'latency_ms@pi': input should be a list$"),
+        ({"path": 3}, r"evaluate.path: 3: input is not a valid path$"),
+        ({"scale": {"accuracy": 0}}, r"scale.accuracy: 0.0 is not allowed; use a finite number other than 0"),
+        ({"scale": {"accuracy": math.nan}}, r"scale.accuracy: nan is not allowed"),
+        ({"fidelities": {"twelve": {"x": "e12"}}}, r"evaluate.fidelities.twelve: 'twelve': .* integer"),
         ({"known": ["accuracy", "latency_ms@pi"]}, r"metrics: all of them are known"),
         ({"scale": {"acc": 2}}, r"scale: 'acc' is not one of accuracy, .*did you mean 'accuracy'"),
         ({"scale": {}}, r"accuracy is a share from 0 to 1: for a column in percent add scale: \{accuracy: 0.01\}"),
@@ -264,6 +292,14 @@ def test_whatever_is_wrong_is_told_before_the_run(folder: Path, changes: dict[st
     pq.write_table(pa.table(TABLE).slice(0, 0), folder / "empty.parquet")
     with pytest.raises(InputError, match=message):
         parts_of(folder, changes, objectives={"maximize": "accuracy"})
+
+
+def test_early_stopping_needs_fidelities(folder: Path) -> None:
+    driver = {"type": "tune", "asha": {"grace_epochs": 1}}
+    with pytest.raises(InputError, match="driver.asha: early stopping needs evaluate.fidelities"):
+        parts_of(folder, driver=driver)
+    levels = {12: {"accuracy": "e12"}, 200: {"accuracy": "acc"}}
+    parts_of(folder, {"metrics": {"latency_ms@pi": "pi"}, "fidelities": levels}, driver=driver)
 
 
 def test_noise_needs_something_to_draw_from(folder: Path) -> None:
@@ -371,6 +407,15 @@ def test_a_run_on_a_table_from_the_command_line(
     report = (out / "report.html").read_text()
     assert "conv 3×3" in report
     assert "Data</" not in report
+    assert "Nothing was trained" in report
+    assert "codesign export" not in report, "there are no weights"
+    assert "test split" not in report, "and no images"
+    assert "<figcaption>cell</figcaption>" in report
+    assert "metrics {accuracy acc" in report
+    status, text, error = run(capsys, "export", str(out), "--out", str(tmp_path / "model.onnx"))
+    assert (status, text) == (2, "")
+    assert "holds no weights to export: evaluate.type 'table' trains nothing" in error
+    assert not list(tmp_path.glob("model*"))
     assert run(capsys, "resume", str(out), "search.trials=45")[0] == 0
 
 
