@@ -43,11 +43,11 @@ class Relaxation:
 
 @dataclass(frozen=True, slots=True)
 class Together:
-    """All conflicting budgets widened by one factor, the others kept.
+    """All conflicting budgets widened by one factor at most, the others kept.
 
     Attributes:
-        factor: above 1.
-        texts: the budgets to write instead, for those that change.
+        factor: above 1, the smallest with which a known candidate keeps them.
+        texts: the conflicting budgets to write instead, none wider than that candidate needs.
     """
 
     factor: float
@@ -109,31 +109,37 @@ def factors(problem: Problem, values: FloatArray, columns: Sequence[int]) -> Flo
 
     1 where they need not; inf too where another budget is not kept.
     """
+    return np.asarray(_needs(problem, values, columns).max(axis=1, initial=1.0))
+
+
+def _needs(problem: Problem, values: FloatArray, columns: Sequence[int]) -> FloatArray:
+    """By what factor each of the given budgets must widen for each row, shape (n, number of columns); see `factors`."""
     meets = problem.meets(values)
     others = [j for j in range(meets.shape[1]) if j not in columns]
-    result = np.where(np.isnan(values).any(axis=1) | ~meets[:, others].all(axis=1), np.inf, 1.0)
-    for j in columns:
+    cannot = np.isnan(values).any(axis=1) | ~meets[:, others].all(axis=1)
+    needs = np.ones((len(values), len(columns)))
+    for place, j in enumerate(columns):
         budget = problem.budgets[j]
         above, below = (values[:, j], budget.limit) if budget.upper else (budget.limit, values[:, j])
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.where((np.asarray(below) > 0) & (np.asarray(above) > 0), np.divide(above, below), np.inf)
-        result = np.maximum(result, np.where(meets[:, j], 1.0, ratio))
-    return result
+        needs[:, place] = np.where(cannot, np.inf, np.where(meets[:, j], 1.0, ratio))
+    return needs
 
 
 def together(problem: Problem, values: FloatArray, columns: Sequence[int]) -> Together | None:
     """The smallest common factor on the given budgets that a row keeps; None if no row does, or there is one budget."""
-    needed = factors(problem, values, columns)
+    needs = _needs(problem, values, columns)
+    needed = needs.max(axis=1, initial=1.0)
     if len(columns) < 2 or len(needed) == 0 or not np.isfinite(needed.min()):
         return None
-    row = int(needed.argmin())
-    factor = float(needed[row])
-    texts = []
-    for j in columns:
-        budget = problem.budgets[j]
-        limit = budget.limit * factor if budget.upper else budget.limit / factor
-        held = float(values[row, j])
-        texts.append(widened(budget, max(limit, held) if budget.upper else min(limit, held)))
+    factor = float(needed.min())
+    alike = np.flatnonzero(needed <= factor)
+    row = int(alike[np.log(needs[alike]).sum(axis=1).argmin()])  # of those alike the one that asks for least beside
+    budgets = [problem.budgets[j] for j in columns]
+    held = values[row, list(columns)].tolist()
+    is_kept = (needs[row] == 1.0).tolist()
+    texts = [b.text if kept else widened(b, value) for b, value, kept in zip(budgets, held, is_kept, strict=True)]
     return Together(factor, tuple(texts))
 
 

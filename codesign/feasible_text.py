@@ -79,7 +79,7 @@ def lines(found: Feasibility) -> list[str]:
             result.append(f"instead of {item.budget.text}, others kept: {known}{proven}")
         if found.together:
             texts = join(found.together.texts)
-            result.append(f"all that conflict, wider by a factor of {found.together.factor:.4g}: {texts}")
+            result.append(f"all that conflict, wider by a factor of at most {found.together.factor:.4g}: {texts}")
     result += [f"not checked: {budget.text}: only training or measuring tells" for budget in found.unchecked]
     return result
 

@@ -107,14 +107,25 @@ class SearchSpace(Protocol):
 
 def choice_features(choices: tuple[Choice, ...], codes: IntArray) -> FloatArray:
     """Columns for the choices' options, see `SearchSpace.features`; shape (n, k), at least one column."""
-    columns: list[FloatArray] = []
-    for choice, taken in zip(choices, codes.T, strict=True):
-        if all(isinstance(option, int | float) for option in choice.options):
-            place = np.argsort(np.argsort(np.array(choice.options, dtype=np.float64)))
-            columns.append((place / max(1, len(place) - 1))[taken][:, None])
+    places = [_places(choice) for choice in choices]
+    widths = [len(choice.options) if place is None else 1 for choice, place in zip(choices, places, strict=True)]
+    columns = np.zeros((len(codes), max(1, sum(widths))))
+    rows, start = np.arange(len(codes)), 0
+    for place, width, taken in zip(places, widths, codes.T, strict=True):
+        if place is None:
+            columns[rows, start + taken] = 1.0
         else:
-            columns.append((taken[:, None] == np.arange(len(choice.options))).astype(np.float64))
-    return np.hstack(columns) if columns else np.zeros((len(codes), 1))
+            columns[:, start] = place[taken]
+        start += width
+    return columns
+
+
+def _places(choice: Choice) -> FloatArray | None:
+    """The place of each option of a choice between numbers, from 0 to 1; None for any other choice."""
+    if not all(isinstance(option, int | float) for option in choice.options):
+        return None
+    place = np.argsort(np.argsort(np.array(choice.options, dtype=np.float64)))
+    return np.asarray(place / max(1, len(place) - 1))
 
 
 class NetworkSpace(SearchSpace, Protocol):

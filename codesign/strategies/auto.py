@@ -55,7 +55,7 @@ from search_spaces.space import SearchSpace
 
 GROWTH = 1.1
 """The models are fitted anew whenever results have grown by this factor."""
-REFRESHED = 16
+REFRESHED = 24
 """A generated pool is made anew after so many results."""
 LIKED = 50
 """Candidates that the models like best, whose surroundings are searched as well."""
@@ -270,10 +270,9 @@ class Auto(Strategy):
 
     def _elsewhere(self, n: int) -> IntArray:
         """New random candidates of a space too large to list, for when a pool is used up, shape (k, d)."""
-        codes, _ = generate(
-            self._space, best_codes(self._ledger), 4 * n + 64, self._insight.is_allowed, int(self._rng.integers(2**31))
-        )
-        allowed = codes[self._insight.is_allowed(codes)]
+        seed = int(self._rng.integers(2**31))
+        codes, seen, _ = generate(self._space, best_codes(self._ledger), 4 * n + 64, self._insight, seed)
+        allowed = codes[~(seen.violations > 0)]
         new = [i for i, key in enumerate(row_keys(allowed)) if key not in self._ledger][:n]
         return allowed[new]
 
@@ -299,7 +298,7 @@ class Auto(Strategy):
             else:
                 drawn = self._space.sample(SCALED, rng)
                 codes = distinct(self._space.canonical(drawn[self._space.valid(drawn)]))
-            self._first, self._scale = describe(codes, self._insight, None, len(codes))
+            self._first, self._scale = describe(codes, self._insight(codes), None, len(codes))
         return self._first
 
     def _refresh(self) -> None:
@@ -360,10 +359,8 @@ class Auto(Strategy):
             assert base is not None
             assert self._scale is not None
             if self._listed() is None:
-                codes, n_random = generate(
-                    self._space, base.parents, self.options.pool, self._insight.is_allowed, base.seed
-                )
-                pool, _ = describe(codes, self._insight, self._scale, n_random)
+                codes, seen, n_random = generate(self._space, base.parents, self.options.pool, self._insight, base.seed)
+                pool, _ = describe(codes, seen, self._scale, n_random)
             if pool is not self._pool:
                 self._pool, self._is_taken = pool, self._known_rows(pool)
             self._belief = Belief(self._insight, self._scale, self._ledger, pool, base)

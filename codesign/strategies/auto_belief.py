@@ -204,17 +204,19 @@ class Belief:
     def _reference(self, mean: FloatArray, told: FloatArray) -> FloatArray:
         """Where the hypervolume ends, shape (m,).
 
-        An unknown loss counts up to that of a median random candidate if something else is known: a cheap candidate
-        that is no better is no trade-off. Everything else ends a little behind the front, or behind the candidate
-        that is expected to be best, if that lies farther out.
+        An unknown loss counts up to that of a median random candidate within the known budgets if something else is
+        known: a cheap candidate that is no better is no trade-off. Everything else ends a little behind the front, or
+        behind the candidate that is expected to be best, if that lies farther out.
         """
         m = mean.shape[1]
-        thin = max(1, self.pool.n_random // THINNED)
+        random = np.flatnonzero(self.pool.is_allowed[: self.pool.n_random])
+        random = random if len(random) else np.arange(self.pool.n_random)
+        random = random[:: max(1, len(random) // THINNED)]
         reference = np.full(m, np.inf)
         unknown = [column for column in range(m) if column not in self.known]
         for column in unknown:
             if column in self._models and (self.known or m == 1):
-                reference[column] = np.median(mean[: self.pool.n_random : thin, column])
+                reference[column] = np.median(mean[random, column])
         inside = told[(told < reference).all(axis=1)]
         inside = inside[is_nondominated(inside)] if len(inside) else inside
         allowed = mean if self.pool.is_allowed.all() or not self.pool.is_allowed.any() else mean[self.pool.is_allowed]

@@ -13,6 +13,11 @@ from search_spaces.ops import IntArray
 
 FITTED = 300
 """Results that parameters are fitted to at most."""
+STEPS = (10, 40)
+"""Steps of a fit, at least and at most."""
+WORK = 3.6e8
+"""Rows squared times features times steps of a fit, about: with many features a fit takes fewer steps, and the next one
+goes on where it ended."""
 MIN_FITTED = 4
 """Results below which the parameters keep their prior medians."""
 
@@ -83,7 +88,8 @@ def fit(features: FloatArray, losses: FloatArray, trend: FloatArray, level: floa
     medians = prior_parameters(features.shape[1])
     if len(rows) < MIN_FITTED:
         return Fit(bend, center, scale, medians, 1.0)
-    kernel = fit_kernel(features[rows], values[rows], trend, medians if start is None else start)
+    n_steps = int(np.clip(WORK / (len(rows) ** 2 * features.shape[1]), *STEPS))
+    kernel = fit_kernel(features[rows], values[rows], trend, medians if start is None else start, n_steps)
     skill = rank_correlation(left_out(kernel, features[rows], values[rows])[0], values[rows])
     return Fit(bend, center, scale, kernel.parameters, skill)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,7 +110,8 @@ class Scale:
 
     def __call__(self, seen: Foreseen) -> FloatArray:
         """Standardised features, shape (n, d); d is at least 1."""
-        columns = (np.hstack([seen.features, seen.priors]) - self.mean) / self.deviation
+        joined = np.hstack([seen.features, seen.priors]) if seen.priors.shape[1] else seen.features
+        columns = (np.ascontiguousarray(joined) - self.mean) / self.deviation
         return columns[:, self.used] if self.used.any() else np.zeros((len(columns), 1))
 
 
@@ -151,9 +151,8 @@ class Pool:
         return np.flatnonzero(np.isfinite(self.losses[working]).all(axis=0) & working.any()).tolist()
 
 
-def describe(codes: IntArray, insight: Insight, scale: Scale | None, n_random: int) -> tuple[Pool, Scale]:
-    """A pool of the given candidates, on a scale or on their own."""
-    seen = insight(codes)
+def describe(codes: IntArray, seen: Foreseen, scale: Scale | None, n_random: int) -> tuple[Pool, Scale]:
+    """A pool of the given candidates, of whom this is known, on a scale or on their own."""
     scale = scale or Scale.of(seen)
     features = np.ascontiguousarray(scale(seen).round(9)) + 0.0
     rows = features.view(np.dtype((np.void, features.dtype.itemsize * features.shape[1])))[:, 0]
@@ -165,19 +164,19 @@ def describe(codes: IntArray, insight: Insight, scale: Scale | None, n_random: i
 
 
 def generate(
-    space: SearchSpace, parents: IntArray, size: int, is_allowed: Callable[[IntArray], BoolArray], seed: int
-) -> tuple[IntArray, int]:
+    space: SearchSpace, parents: IntArray, size: int, insight: Insight, seed: int
+) -> tuple[IntArray, Foreseen, int]:
     """Candidates of a large space: a quarter random, the others moved from and crossed between parents.
 
     Args:
         space: where they come from.
         parents: shape (k, d), the candidates whose surroundings are searched.
         size: about how many.
-        is_allowed: which codes no known budget forbids; forbidden moves are left out while others are found.
+        insight: what is known of codes; moves that a known budget forbids are left out while others are found.
         seed: of the draws.
 
     Returns:
-        The candidates, shape (n, d), and how many of them, the first ones, are random.
+        The candidates, shape (n, d), what is known of them, and how many of them, the first ones, are random.
     """
     rng = np.random.default_rng(seed)
     random = _valid(space, space.sample(size // 4 if len(parents) else size, rng))
@@ -195,12 +194,16 @@ def generate(
         parts.append(_valid(space, chosen))
     random = distinct(random)
     everyone = distinct(np.vstack(parts))
-    kept = is_allowed(everyone)
-    if kept[len(random) :].any():
-        kept[: len(random)] |= not kept[: len(random)].any()
-        n_random = int(kept[: len(random)].sum())
-        return everyone[kept], n_random
-    return everyone, len(random)
+    seen = insight(everyone)
+    kept = ~(seen.violations > 0)
+    if not kept[len(random) :].any():
+        return everyone, seen, len(random)
+    kept[: len(random)] |= not kept[: len(random)].any()
+    n_random = int(kept[: len(random)].sum())
+    if kept.all():
+        return everyone, seen, n_random
+    rest = Foreseen(seen.losses[kept], seen.violations[kept], seen.features[kept], seen.priors[kept])
+    return everyone[kept], rest, n_random
 
 
 def _valid(space: SearchSpace, codes: IntArray) -> IntArray:

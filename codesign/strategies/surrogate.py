@@ -31,7 +31,7 @@ class Surrogate:
 
         self.kernel = kernel
         self._solve = solve_triangular
-        self._pool = pool.astype(np.float32)
+        self._pool = kernel.prepare(pool.astype(np.float32))
         self._rows = rows.copy()
         n = len(rows)
         covariance = kernel(rows, rows)

@@ -30,6 +30,23 @@ PRIOR_SPREAD = (1.0, 1.0, 1.5)
 SPREAD_LENGTH = 1.0
 BOUNDS_LENGTH = (-4.0, 9.0)
 BOUNDS_SHARED = ((-9.0, 4.0), (-5.0, 4.0), (-9.0, 1.0))
+_AT_ONCE = 32_768
+"""Covariances computed at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Rows that many others are compared with, under one kernel.
+
+    Attributes:
+        features: shape (p, d).
+        scaled_twice: shape (d, p), minus twice the features in units of their length scales.
+        squares: shape (p,), squared norms of the scaled features.
+    """
+
+    features: Matrix
+    scaled_twice: Matrix
+    squares: Matrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +86,33 @@ class Kernel:
         """Variance of each feature's slope, shape (d,)."""
         return np.asarray(self.linear * np.square(self.trend) / len(self.trend))
 
-    def __call__(self, first: Matrix, second: Matrix) -> Matrix:
+    def __call__(self, first: Matrix, second: Matrix | Prepared) -> Matrix:
         """Covariance of every pair without noise; features (n, d) and (p, d) give (n, p), in their precision."""
         kind = first.dtype
-        rates = self.rates.astype(kind)
-        root = _distance(first * rates, second * rates)
-        root *= kind.type(np.sqrt(5.0))
-        result = np.exp(-root)
-        result *= self.smooth * (1 + root + root * root / 3)
-        result += (first * (self._slopes.astype(kind))) @ second.T
+        if not isinstance(second, Prepared):
+            second = self.prepare(second)
+        result = (first * (self._slopes.astype(kind))) @ second.features.T
+        scaled = first * self.rates.astype(kind)
+        squared = scaled @ second.scaled_twice
+        squares = np.square(scaled).sum(axis=1)
+        step = max(1, _AT_ONCE // max(1, len(second.features)))
+        for start in range(0, len(first), step):  # blocks that stay in the processor's cache
+            rows = slice(start, start + step)
+            root = squared[rows]
+            root += squares[rows, None]
+            root += second.squares
+            np.maximum(root, 0, out=root)
+            np.sqrt(root, out=root)
+            root *= kind.type(np.sqrt(5.0))
+            smooth = self.smooth * (1 + root + root * root / 3)
+            smooth *= np.exp(-root)
+            result[rows] += smooth
         return np.asarray(result)
+
+    def prepare(self, features: Matrix) -> Prepared:
+        """What every covariance with these rows, shape (p, d), needs of them."""
+        scaled = features * self.rates.astype(features.dtype)
+        return Prepared(features, -2 * scaled.T, np.square(scaled).sum(axis=1))
 
     def diagonal(self, features: FloatArray) -> FloatArray:
         """Variance of each row without noise, shape (n,)."""
@@ -120,7 +154,7 @@ def fit_kernel(
     found = minimize(
         _negative_log_density,
         np.clip(start, low, high),
-        args=(features, values, trend),
+        args=(features, values, _products(features, trend)),
         jac=True,
         method="L-BFGS-B",
         bounds=bounds,
@@ -130,30 +164,46 @@ def fit_kernel(
 
 
 def _negative_log_density(
-    parameters: FloatArray, features: FloatArray, values: FloatArray, trend: FloatArray
+    parameters: FloatArray, features: FloatArray, values: FloatArray, products: FloatArray
 ) -> tuple[float, FloatArray]:
-    """Minus the log marginal likelihood and log prior, up to a constant, and the gradient."""
-    kernel = Kernel(parameters, trend)
+    """Minus the log marginal likelihood and log prior, up to a constant, and the gradient; see `_products`."""
+    kernel = Kernel(parameters, np.zeros(0))  # the trend is in the products
     n, d = features.shape
     scaled = features * kernel.rates
-    root = _distance(scaled, scaled) * np.sqrt(5.0)
-    decay = kernel.smooth * np.exp(-root)
-    smooth = decay * (1 + root + root * root / 3)
-    sloped = features * trend
-    linear = (sloped @ sloped.T) * (kernel.linear / d)
+    root = _distance(scaled, scaled)
+    root *= np.sqrt(5.0)
+    decay = np.exp(-root)
+    decay *= kernel.smooth
+    rise = 1 + root
+    smooth = root * root
+    smooth /= 3
+    smooth += rise
+    smooth *= decay
+    linear = products * (kernel.linear / d)
     noise = kernel.noise
     covariance = smooth + linear
     covariance[np.diag_indices(n)] += noise
     lower = np.linalg.cholesky(covariance)
-    inverse = _inverse(lower)
-    weights = inverse @ values
+    outer = _inverse(lower)
+    weights = outer @ values
     shift = (parameters - prior_parameters(d)) / _prior_spread(d)
     loss = 0.5 * values @ weights + np.log(np.diag(lower)).sum() + 0.5 * shift @ shift
-    outer = inverse - np.outer(weights, weights)
-    by_length = outer * decay * (5 / 3) * (1 + root)  # d k / d log length_f = this times the squared scaled difference
+    outer -= np.outer(weights, weights)
+    by_length = decay  # d k / d log length_f = this times the squared scaled difference
+    by_length *= outer
+    by_length *= 5 / 3
+    by_length *= rise
     lengths = by_length.sum(axis=1) @ np.square(scaled) - (scaled * (by_length @ scaled)).sum(axis=0)
-    shared = [0.5 * (outer * linear).sum(), 0.5 * (outer * smooth).sum(), 0.5 * np.trace(outer) * (noise - JITTER)]
+    linear *= outer
+    smooth *= outer
+    shared = [0.5 * linear.sum(), 0.5 * smooth.sum(), 0.5 * np.trace(outer) * (noise - JITTER)]
     return float(loss), np.concatenate([lengths, shared]) + shift / _prior_spread(d)
+
+
+def _products(features: FloatArray, trend: FloatArray) -> FloatArray:
+    """Of every pair of rows the product that the trend rests on, shape (n, n)."""
+    sloped = features * trend
+    return np.asarray(sloped @ sloped.T)
 
 
 def _prior_spread(n_features: int) -> FloatArray:
@@ -161,12 +211,13 @@ def _prior_spread(n_features: int) -> FloatArray:
 
 
 def _inverse(lower: FloatArray) -> FloatArray:
-    """Inverse of a positive definite matrix from its lower Cholesky factor."""
+    """Inverse of a positive definite matrix from its lower Cholesky factor, 0 above the diagonal."""
     from scipy.linalg.lapack import dpotri  # type: ignore[import-untyped]
 
-    half, _ = dpotri(lower, lower=1)
-    half = np.tril(half)
-    return np.asarray(half + np.tril(half, -1).T)
+    half, _ = dpotri(lower, lower=1)  # what lies above the diagonal stays as it was, 0
+    inverse = np.add(half, half.T, order="C")
+    inverse[np.diag_indices(len(half))] = np.diag(half)
+    return np.asarray(inverse)
 
 
 def left_out(kernel: Kernel, features: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -167,6 +167,22 @@ def test_never_proposes_what_is_foreseen_over_budget(space: SearchSpace) -> None
     assert len(np.unique(codes, axis=0)) == len(codes)
 
 
+def test_what_is_known_of_a_pool_is_computed_once() -> None:
+    asked: list[int] = []
+
+    class Counts(KnowsCost):
+        def __call__(self, codes: IntArray) -> Foreseen:
+            asked.append(len(codes))
+            return super().__call__(codes)
+
+    strategy = Auto(HUGE, 2, 0, foresight=Counts(HUGE, budget=22.0), start=6, pool=1_000)
+    for _ in range(7):  # the models are first asked with the seventh
+        del asked[:]
+        codes = strategy.ask(1)
+        strategy.tell(codes, losses_of(codes), np.zeros(1))
+    assert len([n for n in asked if n > 100]) == 2  # a pool around the best, and one around what the models like
+
+
 def test_nothing_within_budget_is_approached_not_refused() -> None:
     strategy = Auto(ROOMY, 2, 0, foresight=KnowsCost(ROOMY, budget=0.5), start=5)
     codes = strategy.ask(4)

@@ -12,6 +12,7 @@ from codesign.strategies.surrogate_kernel import (
     JITTER,
     Kernel,
     _negative_log_density,
+    _products,
     fit_kernel,
     left_out,
     prior_parameters,
@@ -89,11 +90,13 @@ def test_nothing_known_is_the_prior() -> None:
 
 def test_gradient_is_that_of_differences() -> None:
     start = prior_parameters(3) + np.linspace(-0.5, 0.5, 6)
-    value, gradient = _negative_log_density(start, ROWS, VALUES, TREND)
+    value, gradient = _negative_log_density(start, ROWS, VALUES, _products(ROWS, TREND))
     for i in range(len(start)):
         step = np.zeros(len(start))
         step[i] = 1e-6
-        above, below = (_negative_log_density(start + sign * step, ROWS, VALUES, TREND)[0] for sign in (1, -1))
+        above, below = (
+            _negative_log_density(start + sign * step, ROWS, VALUES, _products(ROWS, TREND))[0] for sign in (1, -1)
+        )
         assert gradient[i] == pytest.approx((above - below) / 2e-6, rel=1e-4, abs=1e-6)
     assert np.isfinite(value)
 
@@ -172,3 +175,30 @@ def test_rank_correlation() -> None:
     assert rank_correlation(up, np.zeros(5)) == 0
     tied = np.array([1.0, 1.0, 2.0, 0.0, 3.0])  # ranks 1.5, 1.5, 3, 0, 4: covariance 3.5 of squares 10 and 9.5
     assert rank_correlation(up, tied) == pytest.approx(3.5 / np.sqrt(10 * 9.5))
+
+
+@pytest.mark.parametrize("n", [1, 40, 700])  # in blocks, and in one
+def test_covariance_with_prepared_rows_is_the_formula(n: int) -> None:
+    rows, others = np.random.default_rng(4).standard_normal((2, n, 3))
+    kernel = Kernel(KERNEL.parameters, np.array([1.0, 0.0, 2.0]))
+    distance = np.sqrt(5 * np.square((rows[:, None] - others) * kernel.rates).sum(axis=2))
+    expected = kernel.smooth * (1 + distance + distance**2 / 3) * np.exp(-distance)
+    expected += kernel.linear / 3 * (rows * np.square(kernel.trend)) @ others.T
+    np.testing.assert_allclose(kernel(rows, kernel.prepare(others)), expected, atol=1e-12)
+    np.testing.assert_array_equal(kernel(rows, others), kernel(rows, kernel.prepare(others)))
+
+
+@pytest.mark.parametrize(("n_rows", "n_features", "n_steps"), [(60, 3, 40), (300, 200, 20), (300, 2_000, 10)])
+def test_a_fit_does_so_much_work_at_most(
+    n_rows: int, n_features: int, n_steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def note(features: FloatArray, values: FloatArray, trend: FloatArray, start: FloatArray, steps: int) -> Kernel:
+        asked.append(steps)
+        return Kernel(start, trend)
+
+    monkeypatch.setattr("codesign.strategies.auto_model.fit_kernel", note)
+    features, losses = np.zeros((n_rows, n_features)), np.arange(float(n_rows))
+    fit(features, losses, np.ones(n_features), 1.0, None)
+    assert asked == [n_steps]

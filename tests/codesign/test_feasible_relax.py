@@ -117,6 +117,21 @@ def test_the_common_factor_is_the_smallest_and_its_budgets_can_be_kept(case: tup
     assert not able(found.factor * (1 - 1e-9))
 
 
+def test_no_budget_is_widened_more_than_the_candidate_behind_it_needs() -> None:
+    made = problem("a <= 1", "b <= 1", "c <= 9")
+    values = np.array([[1_000.0, 5.0, 1.0], [1_000.0, 2.5, 1.0], [9_000.0, 1.5, 1.0]])
+    found = together(made, values, [0, 1])
+    assert found is not None
+    assert found.factor == 1_000
+    assert found.texts == ("a <= 1000", "b <= 2.5")
+
+
+def test_a_budget_that_the_nearest_candidate_keeps_stays_as_it_is() -> None:
+    found = together(problem("a <= 1", "b <= 1"), np.array([[3.0, 1.0], [1.0, 4.0]]), [0, 1])
+    assert found is not None
+    assert found.texts == ("a <= 3", "b <= 1")
+
+
 NUMBERS = st.floats(1e-9, 1e13) | st.integers(0, 10**7).map(float)
 
 
