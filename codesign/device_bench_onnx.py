@@ -14,7 +14,7 @@ from codesign.device import Machine
 from codesign.device_models_onnx import empty_model, unit_model
 from codesign.device_units import FloatArray
 from codesign.errors import TrialError
-from codesign.latency_onnx import open_and_read
+from codesign.latency_onnx import new_reference, open_and_read
 from codesign.session_onnx import RUNTIME_VERSION
 from search_spaces.ops import IntArray
 from search_spaces.space import NetworkSpace
@@ -37,6 +37,7 @@ class OnnxBench:
         self._space, self._image_shape, self._threads = space, image_shape, threads
         self._networks: dict[bytes, bytes | None] = {}
         self._units: dict[bytes, bytes] = {}
+        self._reference = new_reference()
 
     def networks(self, codes: IntArray, seed: int) -> FloatArray:
         """See `Bench.networks`."""
@@ -56,7 +57,12 @@ class OnnxBench:
 
     def _read(self, models: list[bytes], min_reading_ms: float, seed: int) -> FloatArray:
         return open_and_read(
-            models, threads=self._threads, readings=_READINGS, min_reading_ms=min_reading_ms, seed=seed
+            models,
+            threads=self._threads,
+            readings=_READINGS,
+            min_reading_ms=min_reading_ms,
+            seed=seed,
+            reference=self._reference,
         ).quickest_ms
 
     def _network(self, code: IntArray) -> bytes | None:

@@ -19,7 +19,7 @@ class RuntimeTarget:
 
     threads: int = 1
     batch: int = 1
-    readings: int = 25
+    readings: int = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Latency:
         low_ms, high_ms: an interval that holds the median opening in 95 % of cases. It speaks of the minutes of the
             measurement, not of tomorrow's load.
         readings: how many readings were taken.
-        disturbed: of how many of them another process held the core meanwhile.
+        disturbed: during how many of them another process held the core or the whole machine was slow.
         threads: threads within an op.
         batch: images per inference.
         runtime: "onnxruntime" and its version.
